@@ -1,0 +1,14 @@
+//! Bailiwick: an encrypted-DNS front end that carries out block orders exactly where they apply and nowhere else.
+//!
+//! ```text
+//! bytes → listener → Query ─ policy.admit ─→ Permitted ─ cache.get │ upstream.forward ─→ Reply ─ policy.screen ─→ Screened ─→ Answer → listener
+//!             │                 ├→ Block ───────────────────── Failure ─────────────────────────────┴→ Block ──────────→ Answer
+//!             │                 └→ Local ──────────────────────────────────────────────────────────────────────────────→ Answer
+//! ```
+//!
+//! Each arrow is a type, and only the stage before it can make that type; skipping the policy does not compile. Begin
+//! with `pipeline::Pipeline::answer`, the product in one function. The modules below stand in reading order, and each
+//! uses only those above it; `ARCHITECTURE.md` has the map and the invariants.
+
+pub mod mistake;
+pub mod dns;

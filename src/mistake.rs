@@ -1,0 +1,51 @@
+//! A mistake in a file that a person wrote: what, where, and what to do about it.
+
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// One mistake. Its `Display` is one line: `file:line:column: what; what to do`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mistake {
+    /// The file, as it was named to us.
+    pub file: PathBuf,
+    /// Line, from 1; 0 where the whole file is meant (it cannot be read, say).
+    pub line: usize,
+    /// Column in characters, from 1; 0 with line 0.
+    pub column: usize,
+    /// What is wrong and, behind a semicolon, what to do.
+    pub what: String,
+}
+
+impl Mistake {
+    /// A mistake at octets `span` of `source`, the text of `file`.
+    #[must_use]
+    pub fn at(file: &Path, source: &str, span: Range<usize>, what: impl Into<String>) -> Self {
+        let before = &source[..source.floor_char_boundary(span.start)];
+        let start_of_line = before.rfind('\n').map_or(0, |newline| newline + 1);
+        Self {
+            file: file.to_owned(),
+            line: before.bytes().filter(|octet| *octet == b'\n').count() + 1,
+            column: before[start_of_line..].chars().count() + 1,
+            what: what.into(),
+        }
+    }
+
+    /// A mistake that is about the whole file.
+    #[must_use]
+    pub fn of_file(file: &Path, what: impl Into<String>) -> Self {
+        Self { file: file.to_owned(), line: 0, column: 0, what: what.into() }
+    }
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:", self.file.display())?;
+        if self.line > 0 {
+            write!(f, "{}:{}:", self.line, self.column)?;
+        }
+        write!(f, " {}", self.what)
+    }
+}
+
+impl std::error::Error for Mistake {}
