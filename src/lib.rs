@@ -12,3 +12,5 @@
 
 pub mod mistake;
 pub mod dns;
+pub mod query;
+pub mod clock;
