@@ -14,3 +14,4 @@ pub mod mistake;
 pub mod dns;
 pub mod query;
 pub mod clock;
+pub mod policy;

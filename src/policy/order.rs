@@ -1,0 +1,360 @@
+//! An order: issuer, reference, jurisdiction, targets, effect, life.
+
+mod file;
+mod reader;
+mod target;
+mod time;
+mod value;
+
+use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+use super::index::Covers;
+use super::origin::Country;
+use crate::dns::Name;
+use crate::mistake::Mistake;
+
+/// Where an order applies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Jurisdiction {
+    /// `["*"]`.
+    Everywhere,
+    /// These countries; at least one.
+    Countries(Vec<Country>),
+}
+
+impl Jurisdiction {
+    /// Whether a client of this country is in it. None, a country that cannot be told, is only in
+    /// [`Self::Everywhere`]; see [`Order::applies_to`] for `unknown-origin`.
+    #[must_use]
+    pub fn has(&self, country: Option<Country>) -> bool {
+        match self {
+            Self::Everywhere => true,
+            Self::Countries(countries) => country.is_some_and(|country| countries.contains(&country)),
+        }
+    }
+
+    /// As an order file has it: `*`, or the codes of the countries.
+    #[must_use]
+    pub fn codes(&self) -> Vec<String> {
+        match self {
+            Self::Everywhere => vec!["*".to_owned()],
+            Self::Countries(countries) => countries.iter().map(Country::to_string).collect(),
+        }
+    }
+}
+
+/// What its issuer, or the operator, has made of an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Being prepared; does nothing.
+    Draft,
+    /// Counted, answers untouched.
+    Trial,
+    /// Carried out between `effective` and `expires`.
+    InForce,
+    /// Not carried out for now.
+    Suspended,
+    /// Ended.
+    Lifted,
+}
+
+impl State {
+    /// Every state, in the order of an order's life.
+    pub const ALL: [Self; 5] = [Self::Draft, Self::Trial, Self::InForce, Self::Suspended, Self::Lifted];
+
+    /// The state that an order file calls `word`.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == word)
+    }
+
+    /// Its word in an order file.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Draft => "draft",
+            Self::Trial => "trial",
+            Self::InForce => "in-force",
+            Self::Suspended => "suspended",
+            Self::Lifted => "lifted",
+        }
+    }
+}
+
+/// How an order stands at a moment, by its state and its dates. That its file cannot be read (`pending`) is for
+/// whoever loaded it to say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// `draft`.
+    Draft,
+    /// `trial`.
+    Trial,
+    /// `in-force`, before `effective`.
+    Waiting,
+    /// Carried out now.
+    InForce,
+    /// `suspended`.
+    Suspended,
+    /// `in-force`, from `expires` on.
+    Expired,
+    /// `lifted`.
+    Lifted,
+}
+
+impl Standing {
+    /// Its word in `bailiwick orders`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Draft => "draft",
+            Self::Trial => "trial",
+            Self::Waiting => "waiting",
+            Self::InForce => "in-force",
+            Self::Suspended => "suspended",
+            Self::Expired => "expired",
+            Self::Lifted => "lifted",
+        }
+    }
+}
+
+impl fmt::Display for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What a blocked client is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// NXDOMAIN; NODATA for an exact target.
+    NxDomain,
+    /// NODATA.
+    NoData,
+    /// REFUSED.
+    Refused,
+    /// These addresses, NODATA for what is not one. At least one is there.
+    Address {
+        /// Answer to A.
+        a: Option<Ipv4Addr>,
+        /// Answer to AAAA.
+        aaaa: Option<Ipv6Addr>,
+    },
+}
+
+impl Effect {
+    /// The effect of a word: `nxdomain`, `nodata` or `refused`.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        match word {
+            "nxdomain" => Some(Self::NxDomain),
+            "nodata" => Some(Self::NoData),
+            "refused" => Some(Self::Refused),
+            _ => None,
+        }
+    }
+}
+
+/// Names of an order that came together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Each name, what of it is meant, and the line it stands on.
+    pub names: Vec<(Name, Covers, u32)>,
+    /// When it was added.
+    pub added: Option<jiff::civil::Date>,
+    /// By what paper.
+    pub source: Option<String>,
+}
+
+/// A decision that we carry out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order {
+    /// Letters, digits and hyphens.
+    pub id: String,
+    /// The court or office.
+    pub issuer: String,
+    /// Its file number.
+    pub reference: Option<String>,
+    /// Where it applies.
+    pub jurisdiction: Jurisdiction,
+    /// When we received it.
+    pub received: Timestamp,
+    /// By when it must be carried out.
+    pub due: Option<Timestamp>,
+    /// From when it is; None: as soon as it is loaded.
+    pub effective: Option<Timestamp>,
+    /// From when it no longer is.
+    pub expires: Option<Timestamp>,
+    /// See [`State`].
+    pub state: State,
+    /// See [`Effect`].
+    pub effect: Effect,
+    /// `unknown-origin = "block"`: it is carried out for clients whose country cannot be told.
+    pub blocks_unknown_origin: bool,
+    /// Where the public can read it.
+    pub about: Option<String>,
+    /// Whom to write to.
+    pub contact: Option<String>,
+    /// At least one.
+    pub targets: Vec<Target>,
+    /// The file it was read from.
+    pub file: PathBuf,
+}
+
+impl Order {
+    /// Reads an order file.
+    ///
+    /// # Errors
+    /// Every mistake in it, each with its place.
+    pub fn read(file: &Path, text: &str) -> Result<Self, Vec<Mistake>> {
+        file::read(file, text)
+    }
+
+    /// How it stands at `now`. `effective` and `expires` are from-moments: at `expires` itself it is expired.
+    #[must_use]
+    pub fn standing(&self, now: Timestamp) -> Standing {
+        match self.state {
+            State::Draft => Standing::Draft,
+            State::Trial => Standing::Trial,
+            State::Suspended => Standing::Suspended,
+            State::Lifted => Standing::Lifted,
+            State::InForce if self.expires.is_some_and(|expires| expires <= now) => Standing::Expired,
+            State::InForce if self.effective.is_some_and(|effective| now < effective) => Standing::Waiting,
+            State::InForce => Standing::InForce,
+        }
+    }
+
+    /// The next moment after `now` at which it begins or ends by its dates alone.
+    #[must_use]
+    pub fn next_change(&self, now: Timestamp) -> Option<Timestamp> {
+        match self.standing(now) {
+            Standing::Waiting => self.effective,
+            Standing::InForce => self.expires,
+            _ => None,
+        }
+    }
+
+    /// Whether it is carried out, while in force, for a client of this country; None: it cannot be told.
+    #[must_use]
+    pub fn applies_to(&self, country: Option<Country>) -> bool {
+        self.jurisdiction.has(country) || (country.is_none() && self.blocks_unknown_origin)
+    }
+
+    /// The EXTRA-TEXT of a blocked answer (RFC 8914 §2): `order it-milan-2022-torrents, Tribunale di Milano; <about>`.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let Self { id, issuer, .. } = self;
+        match &self.about {
+            Some(about) => format!("order {id}, {issuer}; {about}"),
+            None => format!("order {id}, {issuer}"),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    /// An order with these lines added before its target.
+    fn order(lines: &str) -> Order {
+        let text = format!(
+            "id = 'x-1'\nissuer = 'Example Court'\nreceived = 2022-07-18T09:00:00+02:00\n{lines}\n\
+             [[target]]\nsubtree = ['a.example']\n"
+        );
+        Order::read(Path::new("x.toml"), &text).unwrap()
+    }
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    const DATED: &str = "jurisdiction = ['IT']\nstate = 'in-force'\n\
+                         effective = 2022-08-01T00:00:00Z\nexpires = 2022-09-01T00:00:00Z";
+
+    #[test]
+    fn begins_and_ends_on_the_moment() {
+        let order = order(DATED);
+        for (now, standing) in [
+            ("2022-07-31T23:59:59.999999999Z", Standing::Waiting),
+            ("2022-08-01T00:00:00Z", Standing::InForce),
+            ("2022-08-31T23:59:59.999999999Z", Standing::InForce),
+            ("2022-09-01T00:00:00Z", Standing::Expired),
+            ("2022-09-01T00:00:00.000000001Z", Standing::Expired),
+        ] {
+            assert_eq!(order.standing(at(now)), standing, "{now}");
+        }
+    }
+
+    #[test]
+    fn without_dates_it_holds_from_ever_for_ever() {
+        let order = order("jurisdiction = ['*']\nstate = 'in-force'");
+        for now in [Timestamp::MIN, at("2026-11-22T00:00:00Z"), Timestamp::MAX] {
+            assert_eq!(order.standing(now), Standing::InForce);
+            assert_eq!(order.next_change(now), None);
+        }
+    }
+
+    #[test]
+    fn the_next_change_is_strictly_later() {
+        let order = order(DATED);
+        let (effective, expires) = (order.effective.unwrap(), order.expires.unwrap());
+        assert_eq!(order.next_change(at("2022-07-18T07:00:00Z")), Some(effective));
+        assert_eq!(order.next_change(at("2022-07-31T23:59:59.999999999Z")), Some(effective));
+        assert_eq!(order.next_change(effective), Some(expires));
+        assert_eq!(order.next_change(at("2022-08-31T23:59:59.999999999Z")), Some(expires));
+        assert_eq!(order.next_change(expires), None);
+    }
+
+    #[test]
+    fn other_states_stand_whatever_the_time() {
+        for (state, standing) in [
+            ("draft", Standing::Draft),
+            ("trial", Standing::Trial),
+            ("suspended", Standing::Suspended),
+            ("lifted", Standing::Lifted),
+        ] {
+            let order = order(&DATED.replace("in-force", state));
+            for now in ["2022-07-01T00:00:00Z", "2022-08-15T00:00:00Z", "2022-10-01T00:00:00Z"] {
+                assert_eq!(order.standing(at(now)), standing);
+                assert_eq!(order.next_change(at(now)), None);
+            }
+            assert_eq!((order.state.as_str(), order.standing(at("2022-08-15T00:00:00Z")).as_str()), (state, state));
+        }
+    }
+
+    #[test]
+    fn words_go_there_and_back() {
+        for state in State::ALL {
+            assert_eq!(State::from_word(state.as_str()), Some(state));
+        }
+        assert_eq!(State::from_word("waiting"), None);
+        assert_eq!(Standing::Waiting.to_string(), "waiting");
+        assert_eq!(Standing::Expired.to_string(), "expired");
+    }
+
+    #[test]
+    fn applies_in_its_jurisdiction_only() {
+        let (italy, germany) = (Country::from_code("IT"), Country::from_code("DE"));
+        let spares = order("jurisdiction = ['IT', 'FR']\nstate = 'draft'");
+        assert_eq!([italy, germany, None].map(|country| spares.applies_to(country)), [true, false, false]);
+        assert_eq!(spares.jurisdiction.codes(), ["IT", "FR"]);
+        let blocks = order("jurisdiction = ['IT']\nstate = 'draft'\nunknown-origin = 'block'");
+        assert_eq!([italy, germany, None].map(|country| blocks.applies_to(country)), [true, false, true]);
+        assert!(!blocks.jurisdiction.has(None));
+        let everywhere = order("jurisdiction = ['*']\nstate = 'draft'");
+        assert_eq!([italy, germany, None].map(|country| everywhere.applies_to(country)), [true, true, true]);
+        assert_eq!(everywhere.jurisdiction.codes(), ["*"]);
+    }
+
+    #[test]
+    fn extra_text_names_the_order_and_where_to_read_it() {
+        let plain = order("jurisdiction = ['*']\nstate = 'draft'");
+        assert_eq!(plain.text(), "order x-1, Example Court");
+        let about = order("jurisdiction = ['*']\nstate = 'draft'\nabout = 'https://court.example/1'");
+        assert_eq!(about.text(), "order x-1, Example Court; https://court.example/1");
+    }
+}

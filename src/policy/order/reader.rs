@@ -1,0 +1,142 @@
+//! Reads the values of an order file, and gathers what is wrong with them.
+
+use std::ops::Range;
+use std::path::Path;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::mistake::Mistake;
+
+/// The most mistakes shown of one file; the rest are counted.
+pub(super) const MISTAKES_MAX: usize = 100;
+
+/// The characters of a value that a mistake repeats.
+const QUOTED_CHARS_MAX: usize = 60;
+
+/// A value as it was written, and where.
+pub(super) type Item<'t> = Spanned<DeValue<'t>>;
+
+/// What a value means, or what is wrong with it: words that follow the key in a mistake.
+pub(super) type Meaning<T> = Result<T, String>;
+
+/// The file being read, and the mistakes found so far.
+pub(super) struct Reader<'t> {
+    pub(super) file: &'t Path,
+    text: &'t str,
+    /// Where each line begins, in octets.
+    lines: Vec<usize>,
+    pub(super) mistakes: Vec<Mistake>,
+    /// Mistakes beyond [`MISTAKES_MAX`].
+    more: usize,
+}
+
+impl<'t> Reader<'t> {
+    pub(super) fn new(file: &'t Path, text: &'t str) -> Self {
+        let newlines = text.bytes().enumerate().filter(|(_, octet)| *octet == b'\n');
+        let lines = std::iter::once(0).chain(newlines.map(|(at, _)| at + 1)).collect();
+        Self { file, text, lines, mistakes: Vec::new(), more: 0 }
+    }
+
+    pub(super) fn mistake(&mut self, span: Range<usize>, what: impl Into<String>) {
+        if self.mistakes.len() < MISTAKES_MAX {
+            self.mistakes.push(Mistake::at(self.file, self.text, span, what));
+        } else {
+            self.more += 1;
+        }
+    }
+
+    /// The mistakes in the order of the file.
+    pub(super) fn into_mistakes(mut self) -> Vec<Mistake> {
+        self.mistakes.sort_by_key(|mistake| (mistake.line, mistake.column));
+        if self.more > 0 {
+            self.mistakes.push(Mistake::of_file(self.file, format!("and {} more mistakes", self.more)));
+        }
+        self.mistakes
+    }
+
+    /// The line of an octet, from 1.
+    pub(super) fn line(&self, at: usize) -> u32 {
+        u32::try_from(self.lines.partition_point(|start| *start <= at)).unwrap_or(u32::MAX)
+    }
+
+    /// Reads the value of a key that must be there.
+    pub(super) fn required<T>(
+        &mut self,
+        item: Option<Item>,
+        key: &str,
+        example: &str,
+        meaning: fn(&DeValue) -> Meaning<T>,
+    ) -> Option<T> {
+        if item.is_none() {
+            self.missing(key, example);
+        }
+        self.optional(item, key, meaning)
+    }
+
+    pub(super) fn missing(&mut self, key: &str, example: &str) {
+        self.mistake(0..0, format!("`{key}` is missing; add a line such as {key} = {example}"));
+    }
+
+    /// Reads the value of a key that may be there.
+    pub(super) fn optional<T>(
+        &mut self,
+        item: Option<Item>,
+        key: &str,
+        meaning: fn(&DeValue) -> Meaning<T>,
+    ) -> Option<T> {
+        let item = item?;
+        meaning(item.get_ref()).map_err(|what| self.mistake(item.span(), format!("`{key}` {what}"))).ok()
+    }
+
+    /// The elements of an array; a mistake and none where it is something else.
+    pub(super) fn array<'i>(&mut self, item: Item<'i>, key: &str, wanted: &str) -> Option<Vec<Item<'i>>> {
+        let at = item.span();
+        match item.into_inner() {
+            DeValue::Array(elements) => Some(elements.into_iter().collect()),
+            other => {
+                self.mistake(at, format!("`{key}` {}", is_a(&other, wanted)));
+                None
+            }
+        }
+    }
+
+    /// Makes a mistake of each key that is left in a table.
+    pub(super) fn refuse(&mut self, keys: DeTable, later: &[&str], whose: &str, known: &str) {
+        for key in keys.into_iter().map(|(key, _)| key) {
+            let word = key.get_ref().as_ref();
+            let what = if later.contains(&word) {
+                format!("`{word}` is not supported yet; take it out, or the order cannot be loaded")
+            } else {
+                format!("unknown key {}; {whose} {known}", quoted(word))
+            };
+            self.mistake(key.span(), what);
+        }
+    }
+}
+
+pub(super) fn string<'v>(value: &'v DeValue) -> Meaning<&'v str> {
+    value.as_str().ok_or_else(|| is_a(value, "a string in quotation marks"))
+}
+
+/// `is an integer; it takes …`.
+pub(super) fn is_a(value: &DeValue, wanted: &str) -> String {
+    let article = if value.type_str().starts_with(['a', 'i']) { "an" } else { "a" };
+    format!("is {article} {}; it takes {wanted}", value.type_str().replace("datetime", "date or time"))
+}
+
+/// A value as a mistake repeats it: short, and harmless to the terminal that shows it.
+pub(super) fn quoted(text: &str) -> String {
+    let start: String = text.chars().take(QUOTED_CHARS_MAX).collect();
+    let more = if start.len() < text.len() { "…" } else { "" };
+    let shown: String =
+        start.chars().map(|c| if is_control(c) { c.escape_unicode().to_string() } else { c.to_string() }).collect();
+    format!("\"{shown}{more}\"")
+}
+
+/// Control characters, line and paragraph separators, and the marks that make text read other than it is written
+/// (UAX #9's embeddings, overrides and isolates).
+pub(super) fn is_control(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
