@@ -15,3 +15,4 @@ pub mod dns;
 pub mod query;
 pub mod clock;
 pub mod policy;
+pub mod cache;
