@@ -16,3 +16,4 @@ pub mod query;
 pub mod clock;
 pub mod policy;
 pub mod cache;
+pub mod tls;
