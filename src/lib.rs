@@ -17,3 +17,4 @@ pub mod clock;
 pub mod policy;
 pub mod cache;
 pub mod tls;
+pub mod upstream;
