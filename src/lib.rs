@@ -18,3 +18,5 @@ pub mod policy;
 pub mod cache;
 pub mod tls;
 pub mod upstream;
+pub mod local;
+pub mod answer;
