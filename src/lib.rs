@@ -20,3 +20,4 @@ pub mod tls;
 pub mod upstream;
 pub mod local;
 pub mod answer;
+pub mod telemetry;
