@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Each arrow is a type, and only the stage before it can make that type; skipping the policy does not compile. Begin
-//! with `pipeline::Pipeline::answer`, the product in one function. The modules below stand in reading order, and each
+//! with [`pipeline::Pipeline::answer`], the product in one function. The modules below stand in reading order, and each
 //! uses only those above it; `ARCHITECTURE.md` has the map and the invariants.
 
 pub mod mistake;
@@ -21,3 +21,4 @@ pub mod upstream;
 pub mod local;
 pub mod answer;
 pub mod telemetry;
+pub mod pipeline;

@@ -1,0 +1,780 @@
+//! The product in one function: [`Pipeline::answer`].
+#![allow(clippy::result_large_err, reason = "as in `policy`: either arm is one query on the stack")]
+
+mod flight;
+
+use std::cell::RefCell;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bytes::BytesMut;
+use jiff::Timestamp;
+
+use crate::answer::{Answer, Manner, Written};
+use crate::cache::{Cache, Found};
+use crate::clock::Clock;
+use crate::dns::message::flag;
+use crate::local::{Local, Locals};
+use crate::policy::explain::{Explanation, Question, Verdict};
+use crate::policy::origin::Country;
+use crate::policy::{Block, Cause, Findings, Permitted, Policy, View};
+use crate::query::{Failure, Fault, Now, Query, Reply, Transport};
+use crate::telemetry::{BlockCounter, Bound, Event, Protocol, Telemetry};
+use crate::upstream::Upstream;
+use flight::{Flight, Flights, Outcome};
+
+/// What the pipeline itself decides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// `[upstream] deadline`: of a client's whole query. Default 5 s.
+    pub deadline: Duration,
+    /// `[cache] stale-after`, from the query's arrival. Default 500 ms.
+    pub stale_after: Duration,
+    /// `[upstream] trust-ad`.
+    pub trust_ad: bool,
+    /// `[limits] in-flight`: queries waiting for an upstream, in all; 0: no limit. Default 10,000.
+    pub in_flight: usize,
+    /// What edns-tcp-keepalive announces on DoT until [`Pipeline::announce_idle_timeout`]: `[limits] idle-timeout`.
+    pub idle_timeout: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            deadline: Duration::from_secs(5),
+            stale_after: Duration::from_millis(500),
+            trust_ad: false,
+            in_flight: 10_000,
+            idle_timeout: Duration::from_secs(65),
+        }
+    }
+}
+
+impl Settings {
+    /// When a client is told that nobody answered: a twentieth before its deadline, so that SERVFAIL still arrives.
+    fn patience(&self) -> Duration {
+        self.deadline - self.deadline / 20
+    }
+}
+
+/// A timeout in units of 100 ms (RFC 7828 §3.1).
+fn in_tenths(timeout: Duration) -> u16 {
+    u16::try_from(timeout.as_millis() / 100).unwrap_or(u16::MAX)
+}
+
+/// What a pipeline is put together from.
+#[derive(Debug)]
+pub struct Parts {
+    /// The first snapshot.
+    pub policy: Policy,
+    /// The cache.
+    pub cache: Cache,
+    /// The upstream resolvers.
+    pub upstream: Arc<Upstream>,
+    /// What we answer ourselves.
+    pub locals: Locals,
+    /// The counters.
+    pub telemetry: Arc<Telemetry>,
+    /// The clocks.
+    pub clock: Clock,
+    /// See [`Settings`].
+    pub settings: Settings,
+}
+
+/// Who asks: made once per connection (per request behind a forwarder), opaque to listeners.
+pub struct Client {
+    address: IpAddr,
+    /// The generation its country was decided in, and the country: it is decided once per generation.
+    decided: AtomicU64,
+}
+
+impl Clone for Client {
+    fn clone(&self) -> Self {
+        Self { address: self.address, decided: AtomicU64::new(self.decided.load(Ordering::Relaxed)) }
+    }
+}
+
+/// Says nothing: a client's address is never written anywhere.
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Client")
+    }
+}
+
+impl Client {
+    fn new(address: IpAddr) -> Self {
+        Self { address, decided: AtomicU64::new(0) }
+    }
+
+    fn view(&self, policy: &Policy) -> View {
+        let decided = self.decided.load(Ordering::Relaxed);
+        if decided >> 16 == policy.generation() {
+            return View { country: Country::from_bits(decided as u16) };
+        }
+        let (country, _) = policy.place(self.address);
+        let bits = country.map_or(0, Country::to_bits);
+        self.decided.store(policy.generation() << 16 | u64::from(bits), Ordering::Relaxed);
+        View { country }
+    }
+}
+
+/// How far an answer has come.
+#[derive(Debug)]
+pub enum Progress {
+    /// It stands at the end of the output buffer.
+    Answered(Written),
+    /// An upstream is being asked.
+    Waiting(Box<Waiting>),
+}
+
+/// A policy, and where its blocks are counted.
+#[derive(Debug)]
+struct Regime {
+    policy: Policy,
+    orders: Vec<BlockCounter>,
+    trials: Vec<BlockCounter>,
+    lists: Vec<BlockCounter>,
+}
+
+impl Regime {
+    fn new(policy: Policy, telemetry: &Telemetry) -> Self {
+        let order_ids = || policy.orders().iter().map(|order| order.loaded.order.id.as_str());
+        Self {
+            orders: order_ids().map(|id| telemetry.block_counter("order", id)).collect(),
+            trials: order_ids().map(|id| telemetry.trial_counter(id)).collect(),
+            lists: policy.lists().iter().map(|list| telemetry.block_counter("list", &list.settings.name)).collect(),
+            policy,
+        }
+    }
+
+    fn admit<'q>(&self, query: Query<'q>, view: View, now: Timestamp) -> Result<Permitted<'q>, Block<'_, 'q>> {
+        self.policy.admit(query, view, now, |order| self.trials[order].count())
+    }
+
+    /// Admits a query that has waited: what is in trial counted it before.
+    fn admit_again<'q>(&self, query: Query<'q>, view: View, now: Timestamp) -> Result<Permitted<'q>, Block<'_, 'q>> {
+        self.policy.admit(query, view, now, |_| {})
+    }
+
+    fn count(&self, cause: Cause) {
+        match cause {
+            Cause::Order(number) => self.orders[number].count(),
+            Cause::List(number) => self.lists[number].count(),
+        }
+    }
+}
+
+/// By what one answer is decided.
+#[derive(Debug, Clone, Copy)]
+struct Sight<'r> {
+    regime: &'r Regime,
+    view: View,
+    now: Now,
+}
+
+/// The product.
+#[derive(Debug)]
+pub struct Pipeline {
+    regime: ArcSwap<Regime>,
+    cache: Cache,
+    upstream: Arc<Upstream>,
+    locals: Locals,
+    telemetry: Arc<Telemetry>,
+    clock: Clock,
+    settings: Settings,
+    /// What edns-tcp-keepalive announces, in units of 100 ms.
+    keepalive: AtomicU16,
+    flights: Flights,
+    waiting: AtomicUsize,
+}
+
+thread_local! {
+    /// Where the cache copies a hit to; grows to the largest message once per worker.
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Pipeline {
+    /// Puts the parts together.
+    #[must_use]
+    pub fn new(parts: Parts) -> Arc<Self> {
+        let regime = Regime::new(parts.policy, &parts.telemetry);
+        Arc::new(Self {
+            regime: ArcSwap::from_pointee(regime),
+            cache: parts.cache,
+            upstream: parts.upstream,
+            locals: parts.locals,
+            telemetry: parts.telemetry,
+            clock: parts.clock,
+            flights: Flights::new(parts.settings.in_flight),
+            keepalive: AtomicU16::new(in_tenths(parts.settings.idle_timeout)),
+            settings: parts.settings,
+            waiting: AtomicUsize::new(0),
+        })
+    }
+
+    /// Answers a query: the answer is appended to `out`, unless an upstream has to be asked.
+    pub fn answer(self: &Arc<Self>, client: &Client, query: Query<'_>, now: Now, out: &mut BytesMut) -> Progress {
+        self.telemetry.count(Event::Query(protocol(query.echo.transport)));
+        if let Some(local) = self.locals.special(&query) {
+            return self.leave(&Answer::local(&query.echo, &local), out);
+        }
+        let regime = self.regime.load();
+        let by = Sight { regime: &regime, view: client.view(&regime.policy), now };
+        let permitted = match regime.admit(query, by.view, now.wall) {
+            Ok(permitted) => permitted,
+            Err(block) => return Progress::Answered(self.blocked(&regime, &block, out)),
+        };
+        if let Some(local) = Local::for_type(permitted.query()) {
+            return self.leave(&Answer::local(&permitted.query().echo, &local), out);
+        }
+        SCRATCH.with_borrow_mut(|scratch| match self.cache.get(&permitted, now.mono, scratch) {
+            Found::Fresh { reply, findings, refresh } => {
+                self.telemetry.count(Event::CacheHit);
+                if refresh {
+                    self.refresh(&permitted, now);
+                }
+                Progress::Answered(self.screen(by, permitted, reply, findings, out))
+            }
+            Found::Failed(failure) => {
+                self.telemetry.count(Event::CacheHit);
+                self.leave(&Answer::failure(&permitted.query().echo, failure, true), out)
+            }
+            // A refresh has failed a moment ago: nobody is asked (RFC 8767 §5).
+            Found::Expired { at_once: true } => self.stale_or(Failure::Timeout, by, permitted, scratch, out),
+            Found::Expired { at_once: false } => self.ask(client, by, permitted, true, scratch, out),
+            Found::Nothing => self.ask(client, by, permitted, false, scratch, out),
+        })
+    }
+
+    /// Answers what is not a query.
+    pub fn fault(&self, fault: &Fault<'_>, out: &mut BytesMut) -> Written {
+        self.telemetry.count(Event::Query(protocol(fault.echo.transport)));
+        self.write(&Answer::local(&fault.echo, &Local::fault(fault)), out)
+    }
+
+    /// The client at an address.
+    #[must_use]
+    pub fn client(&self, address: IpAddr) -> Client {
+        Client::new(address)
+    }
+
+    /// The clock to read `now` from.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// The counters.
+    #[must_use]
+    pub fn telemetry(&self) -> &Arc<Telemetry> {
+        &self.telemetry
+    }
+
+    /// The cache, to be measured.
+    #[must_use]
+    pub fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
+    /// The upstream resolvers, to be measured.
+    #[must_use]
+    pub fn upstream(&self) -> &Arc<Upstream> {
+        &self.upstream
+    }
+
+    /// The policy that decides now.
+    #[must_use]
+    pub fn policy(&self) -> Policy {
+        self.regime.load().policy.clone()
+    }
+
+    /// Swaps the policy. Every answer that leaves after this returns is by the new one; the caller drops the old one.
+    pub fn install(&self, policy: Policy) {
+        drop(self.regime.swap(Arc::new(Regime::new(policy, &self.telemetry))));
+    }
+
+    /// How long a connection may be idle from now on, as edns-tcp-keepalive is to announce it (RFC 7828 §3.3.2).
+    pub fn announce_idle_timeout(&self, idle_timeout: Duration) {
+        let keepalive = in_tenths(idle_timeout);
+        // It hardly ever changes, and workers read it with every answer: what is the same is not written.
+        if self.keepalive.load(Ordering::Relaxed) != keepalive {
+            self.keepalive.store(keepalive, Ordering::Relaxed);
+        }
+    }
+
+    /// How many queries wait for an upstream.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Voids the kept timeouts whenever an upstream that was down is back: what timed out may be asked again. Never ends.
+    pub async fn follow_returns(self: Arc<Self>) {
+        let mut returns = self.upstream.returns();
+        while returns.changed().await.is_ok() {
+            self.cache.void_timeouts(self.clock.now().mono);
+        }
+    }
+
+    /// Explains a question, and asks the cache or an upstream where names that it leads to may matter.
+    pub async fn explain(self: &Arc<Self>, question: &Question) -> Explanation {
+        let policy = self.policy();
+        let explanation = explain(&policy, &self.locals, question);
+        if explanation.verdict != Verdict::Forward {
+            return explanation;
+        }
+        let query = Query::plain(question.name.clone(), question.qtype);
+        let country = question.client.and_then(|client| policy.place(client).0);
+        let Ok(permitted) = policy.admit(query, View { country }, question.at, |_| {}) else { return explanation };
+        let outcome = match self.flight(&permitted, self.clock.now()) {
+            Some(flight) => flight.outcome().await,
+            None => Arc::new(Err(Failure::Overloaded)),
+        };
+        match outcome.as_ref() {
+            Ok((reply, _)) => policy.explain_reply(question, &permitted, reply),
+            Err(_) => {
+                let note = "no upstream answered: names behind a CNAME, DNAME, SVCB or HTTPS record were not looked at";
+                Explanation { note: Some(note.to_owned()), ..explanation }
+            }
+        }
+    }
+
+    fn write(&self, answer: &Answer<'_>, out: &mut BytesMut) -> Written {
+        let manner = Manner { trust_ad: self.settings.trust_ad, keepalive: self.keepalive.load(Ordering::Relaxed) };
+        let written = answer.write(manner, out);
+        self.telemetry.count(Event::Answer(written.rcode));
+        written
+    }
+
+    fn leave(&self, answer: &Answer<'_>, out: &mut BytesMut) -> Progress {
+        Progress::Answered(self.write(answer, out))
+    }
+
+    fn blocked(&self, regime: &Regime, block: &Block<'_, '_>, out: &mut BytesMut) -> Written {
+        regime.count(block.cause());
+        self.write(&Answer::block(block), out)
+    }
+
+    /// Screens a reply for one asker and writes what becomes of it.
+    fn screen(
+        &self,
+        by: Sight<'_>,
+        permitted: Permitted<'_>,
+        reply: Reply<'_>,
+        mut findings: Findings,
+        out: &mut BytesMut,
+    ) -> Written {
+        let Sight { regime, view, now } = by;
+        if !regime.policy.knows(&findings) {
+            findings = regime.policy.find(&permitted, &reply);
+            self.cache.refind(&permitted, &reply, &findings);
+        }
+        let trial = |order: usize| regime.trials[order].count();
+        match regime.policy.screen(permitted, reply, &findings, view, now.wall, trial) {
+            Ok(screened) => self.write(&Answer::screened(&screened), out),
+            Err(block) => self.blocked(regime, &block, out),
+        }
+    }
+
+    /// A stale reply where there is one still, for it goes before a failure (RFC 8767 §5).
+    fn stale_or(
+        &self,
+        failure: Failure,
+        by: Sight<'_>,
+        permitted: Permitted<'_>,
+        scratch: &mut Vec<u8>,
+        out: &mut BytesMut,
+    ) -> Progress {
+        match self.cache.stale(&permitted, by.now.mono, scratch) {
+            Some((reply, findings)) => {
+                self.telemetry.count(Event::CacheStale);
+                Progress::Answered(self.screen(by, permitted, reply, findings, out))
+            }
+            None => self.leave(&Answer::failure(&permitted.query().echo, failure, false), out),
+        }
+    }
+
+    /// Makes a miss a future, unless it may not be asked upstream.
+    fn ask(
+        self: &Arc<Self>,
+        client: &Client,
+        by: Sight<'_>,
+        permitted: Permitted<'_>,
+        stale: bool,
+        scratch: &mut Vec<u8>,
+        out: &mut BytesMut,
+    ) -> Progress {
+        if !permitted.query().echo.has(flag::RD) {
+            return self.leave(&Answer::local(&permitted.query().echo, &Local::not_cached()), out);
+        }
+        self.telemetry.count(Event::CacheMiss);
+        let flight = |place| Some((place, self.flight(&permitted, by.now)?));
+        let Some((place, flight)) = self.take_place().and_then(flight) else {
+            self.telemetry.count(Event::Bound(Bound::InFlight));
+            return self.stale_or(Failure::Overloaded, by, permitted, scratch, out);
+        };
+        let permitted = permitted.into_owned();
+        Progress::Waiting(Box::new(Waiting {
+            place,
+            client: client.clone(),
+            permitted,
+            arrived: by.now,
+            stale,
+            flight,
+        }))
+    }
+
+    fn take_place(self: &Arc<Self>) -> Option<Place> {
+        let place = Place { pipeline: Arc::clone(self) };
+        let taken = self.waiting.fetch_add(1, Ordering::Relaxed);
+        // Over the bound the place is given back as it drops.
+        (self.settings.in_flight == 0 || taken < self.settings.in_flight).then_some(place)
+    }
+
+    fn refresh(self: &Arc<Self>, permitted: &Permitted<'_>, now: Now) {
+        let event = match self.flight(permitted, now) {
+            Some(_) => Event::CacheRefresh,
+            None => Event::Bound(Bound::InFlight),
+        };
+        self.telemetry.count(event);
+    }
+
+    /// The flight for a question: the one under way, or a new detached task, which outlives every asker. None: too
+    /// many are under way.
+    fn flight(self: &Arc<Self>, permitted: &Permitted<'_>, now: Now) -> Option<Flight> {
+        self.flights.join(permitted, |ticket| {
+            let (pipeline, permitted) = (Arc::clone(self), permitted.clone().into_owned());
+            tokio::spawn(async move {
+                let outcome = pipeline.fetch(&permitted, now).await;
+                ticket.land(outcome);
+            });
+        })
+    }
+
+    /// Asks the upstreams once, on behalf of all who ask the same, and keeps what comes of it.
+    async fn fetch(&self, permitted: &Permitted<'static>, now: Now) -> Outcome {
+        // Our own loop probe has come round: it must not set out again.
+        if self.upstream.is_own_probe(&permitted.query().qname) {
+            return Err(Failure::Network);
+        }
+        let until = self.clock.instant(now.mono + self.settings.patience());
+        let over_budget = || self.telemetry.count(Event::Bound(Bound::UpstreamBudget));
+        let result = self.upstream.forward(permitted, until, over_budget).await;
+        let now = self.clock.now();
+        match result {
+            Ok(mut reply) => {
+                let findings = self.regime.load().policy.find(permitted, &reply);
+                self.cache.keep(permitted, &mut reply, &findings, now.mono);
+                Ok((reply, findings))
+            }
+            Err(failure) => {
+                self.cache.keep_failure(permitted, failure, now.mono);
+                Err(failure)
+            }
+        }
+    }
+}
+
+/// Explains a question by the policy and our own names alone.
+#[must_use]
+pub fn explain(policy: &Policy, locals: &Locals, question: &Question) -> Explanation {
+    let explanation = policy.explain(question);
+    let by_type = || Local::for_type(&Query::plain(question.name.clone(), question.qtype)).is_some();
+    let note = if locals.owns(&question.name) {
+        "a special name: answered here and never forwarded, before any policy (RFC 6761, RFC 6303, RFC 9462)"
+    } else if explanation.verdict == Verdict::Forward && by_type() {
+        "a type that is answered here and never forwarded"
+    } else {
+        return explanation;
+    };
+    let note = Some(note.to_owned());
+    let (effect, by, exemption, also) = (None, None, None, Vec::new());
+    Explanation { verdict: Verdict::Local, effect, by, exemption, also, note, ..explanation }
+}
+
+fn protocol(transport: Transport) -> Protocol {
+    match transport {
+        Transport::Dot => Protocol::Dot,
+        Transport::Doh => Protocol::Doh,
+    }
+}
+
+/// One of the `[limits] in-flight` places; given back when dropped.
+#[derive(Debug)]
+struct Place {
+    pipeline: Arc<Pipeline>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.pipeline.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// An answer that an upstream is being asked for. Dropping it takes nothing from others who ask the same.
+#[derive(Debug)]
+pub struct Waiting {
+    place: Place,
+    client: Client,
+    permitted: Permitted<'static>,
+    arrived: Now,
+    /// Whether the cache has a reply past its TTL to fall back on.
+    stale: bool,
+    flight: Flight,
+}
+
+impl Waiting {
+    /// The answer, in a buffer of its own. Never later than the client's deadline.
+    pub async fn finish(self) -> (BytesMut, Written) {
+        let pipeline = Arc::clone(&self.place.pipeline);
+        let Settings { stale_after, .. } = pipeline.settings;
+        let patience = pipeline.settings.patience();
+        let mut out = BytesMut::new();
+        let mut outcome = self.outcome_within(if self.stale { stale_after.min(patience) } else { patience }).await;
+        if !matches!(outcome.as_deref(), Some(Ok(_)))
+            && let Some(written) = self.stale(&pipeline, &mut out)
+        {
+            return (out, written);
+        }
+        if outcome.is_none() && self.stale {
+            // It was evicted meanwhile: there is time left to wait in.
+            outcome = self.outcome_within(patience).await;
+        }
+        let written = match outcome.as_deref() {
+            Some(Ok((reply, findings))) => self.with_reply(&pipeline, reply.borrowed(), findings.clone(), &mut out),
+            Some(Err(failure)) => self.with_failure(&pipeline, *failure, &mut out),
+            None => self.with_failure(&pipeline, Failure::Timeout, &mut out),
+        };
+        (out, written)
+    }
+
+    /// What came of the flight until so long after the query's arrival.
+    async fn outcome_within(&self, patience: Duration) -> Option<Arc<Outcome>> {
+        let until = self.place.pipeline.clock.instant(self.arrived.mono + patience);
+        tokio::time::timeout_at(until, self.flight.clone().outcome()).await.ok()
+    }
+
+    /// A stale reply goes before a failure (RFC 8767 §5).
+    fn stale(&self, pipeline: &Pipeline, out: &mut BytesMut) -> Option<Written> {
+        let mut scratch = Vec::new();
+        let now = pipeline.clock.now();
+        let (reply, findings) = pipeline.cache.stale(&self.permitted, now.mono, &mut scratch)?;
+        pipeline.telemetry.count(Event::CacheStale);
+        Some(self.with_reply(pipeline, reply, findings, out))
+    }
+
+    fn with_reply(&self, pipeline: &Pipeline, reply: Reply<'_>, findings: Findings, out: &mut BytesMut) -> Written {
+        self.decided_again(pipeline, out, |by, permitted, out| pipeline.screen(by, permitted, reply, findings, out))
+    }
+
+    fn with_failure(&self, pipeline: &Pipeline, failure: Failure, out: &mut BytesMut) -> Written {
+        self.decided_again(pipeline, out, |_, permitted, out| {
+            pipeline.write(&Answer::failure(&permitted.query().echo, failure, false), out)
+        })
+    }
+
+    /// The question is admitted again, by what holds now: an order may have come since it was asked.
+    fn decided_again(
+        &self,
+        pipeline: &Pipeline,
+        out: &mut BytesMut,
+        leave: impl FnOnce(Sight<'_>, Permitted<'_>, &mut BytesMut) -> Written,
+    ) -> Written {
+        let regime = pipeline.regime.load();
+        let by = Sight { regime: &regime, view: self.client.view(&regime.policy), now: pipeline.clock.now() };
+        match regime.admit_again(self.permitted.query().clone(), by.view, by.now.wall) {
+            Ok(permitted) => leave(by, permitted, out),
+            Err(block) => pipeline.blocked(&regime, &block, out),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use std::io;
+    use std::net::SocketAddr;
+    use std::task::{Context, Poll};
+
+    use tokio::io::ReadBuf;
+
+    use super::*;
+    use crate::cache;
+    use crate::dns::{Name, Qclass, Qtype, Rcode};
+    use crate::local;
+    use crate::policy::load;
+    use crate::upstream::{self, Connecting, Datagrams, Network, Resolvers};
+
+    /// A network that takes everything and answers nothing.
+    #[derive(Debug)]
+    struct Silence;
+
+    impl Network for Silence {
+        fn udp(&self, _: SocketAddr) -> io::Result<Box<dyn Datagrams>> {
+            Ok(Box::new(Self))
+        }
+
+        fn tcp(&self, _: SocketAddr) -> Connecting {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    impl Datagrams for Silence {
+        fn poll_send(&mut self, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_receive(&mut self, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    const START: &str = "2026-11-22T00:00:00Z";
+
+    /// A pipeline without rules, whose upstream is silent.
+    fn pipeline(settings: Settings) -> Arc<Pipeline> {
+        let (day, clock) = (Duration::from_secs(86_400), Clock::simulated(START.parse().unwrap()));
+        let loaded = load::load(&load::Settings::default(), &[], clock.now().wall);
+        let upstreams = upstream::Settings { resolvers: Resolvers::Listed(vec!["192.0.2.53:53".parse().unwrap()]) };
+        Pipeline::new(Parts {
+            policy: Policy::compile(&loaded, 1, clock.now().wall).unwrap(),
+            cache: Cache::new(&cache::Settings { memory: 64 << 20, ttl_min: Duration::ZERO, ttl_max: day, stale: day }),
+            upstream: Upstream::new(&upstreams, Arc::new(Silence)),
+            locals: Locals::new(&local::Settings::default()),
+            telemetry: Telemetry::new(1),
+            clock,
+            settings,
+        })
+    }
+
+    fn query(name: &str) -> Query<'static> {
+        Query::plain(Name::from_text(name).unwrap(), Qtype::A)
+    }
+
+    fn ask(pipeline: &Arc<Pipeline>, name: &str) -> Progress {
+        let client = pipeline.client([127, 0, 0, 1].into());
+        pipeline.answer(&client, query(name), pipeline.clock().now(), &mut BytesMut::new())
+    }
+
+    fn rcode(progress: &Progress) -> Option<Rcode> {
+        match progress {
+            Progress::Answered(written) => Some(written.rcode),
+            Progress::Waiting(_) => None,
+        }
+    }
+
+    /// Puts an address into the cache that is fresh for this many seconds.
+    fn keep(pipeline: &Pipeline, name: &str, ttl: u8) {
+        let query = query(name);
+        let mut octets = vec![0, 0, 0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0];
+        octets.extend_from_slice(&query.echo.question);
+        octets.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, ttl, 0, 4, 192, 0, 2, 7]);
+        let mut reply = Reply::read(&octets, &query.qname, Qtype::A, Qclass::IN).unwrap();
+        let permitted = Permitted::for_tests(query);
+        pipeline.cache.keep(&permitted, &mut reply, &Findings::default(), pipeline.clock.now().mono);
+    }
+
+    /// Leaves the cache without what it had for a name.
+    fn evict(pipeline: &Pipeline, name: &str) {
+        keep(pipeline, name, 0);
+    }
+
+    #[test]
+    fn a_client_is_never_shown() {
+        assert_eq!(format!("{:?}", Client::new("192.0.2.77".parse().unwrap())), "Client");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn clients_that_go_away_leave_no_more_flights_behind_than_the_bound() {
+        let pipeline = pipeline(Settings { in_flight: 2, ..Settings::default() });
+        for name in ["a.example", "b.example"] {
+            assert_eq!(rcode(&ask(&pipeline, name)), None, "dropped at once");
+        }
+        assert_eq!(pipeline.waiting(), 0);
+        assert_eq!(rcode(&ask(&pipeline, "c.example")), Some(Rcode::SERVFAIL));
+        assert_eq!(rcode(&ask(&pipeline, "a.example")), None, "joins");
+        assert_eq!(pipeline.telemetry().total(Event::Bound(Bound::InFlight)), 1);
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert_eq!(rcode(&ask(&pipeline, "c.example")), None, "they have ended");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn past_the_bound_a_stale_reply_goes_before_a_failure() {
+        let pipeline = pipeline(Settings { in_flight: 1, ..Settings::default() });
+        keep(&pipeline, "stale.example", 10);
+        tokio::time::sleep(Duration::from_secs(11)).await;
+        let waiting = ask(&pipeline, "a.example");
+        assert_eq!(rcode(&ask(&pipeline, "stale.example")), Some(Rcode::NOERROR));
+        assert_eq!(rcode(&ask(&pipeline, "b.example")), Some(Rcode::SERVFAIL));
+        drop(waiting);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whose_stale_reply_is_gone_waits_until_the_deadline() {
+        let pipeline = pipeline(Settings::default());
+        for (is_evicted, waited) in [(false, 500), (true, 4_750)] {
+            keep(&pipeline, "stale.example", 10);
+            tokio::time::sleep(Duration::from_secs(11)).await;
+            let arrived = pipeline.clock().now().mono;
+            let Progress::Waiting(waiting) = ask(&pipeline, "stale.example") else { panic!("answered") };
+            if is_evicted {
+                evict(&pipeline, "stale.example");
+            }
+            let (_, written) = waiting.finish().await;
+            let took = pipeline.clock().now().mono - arrived;
+            assert!(took >= Duration::from_millis(waited) && took < Duration::from_millis(waited + 5), "{took:?}");
+            assert_eq!(written.rcode, if is_evicted { Rcode::SERVFAIL } else { Rcode::NOERROR });
+            tokio::time::sleep(Duration::from_secs(5)).await;
+        }
+        assert_eq!(pipeline.waiting(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_later_asker_of_one_flight_has_a_stale_after_of_its_own() {
+        let pipeline = pipeline(Settings::default());
+        keep(&pipeline, "stale.example", 10);
+        tokio::time::sleep(Duration::from_secs(11)).await;
+        let Progress::Waiting(first) = ask(&pipeline, "stale.example") else { panic!("answered") };
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        let arrived = pipeline.clock().now().mono;
+        let Progress::Waiting(second) = ask(&pipeline, "stale.example") else { panic!("answered") };
+        let ((_, first), (_, second)) = tokio::join!(first.finish(), second.finish());
+        assert_eq!((first.rcode, second.rcode), (Rcode::NOERROR, Rcode::NOERROR));
+        assert!(pipeline.clock().now().mono - arrived >= Duration::from_millis(500));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn questions_that_are_never_forwarded_are_explained_as_local() {
+        let pipeline = pipeline(Settings::default());
+        for (name, qtype, verdict) in [
+            ("a.example", Qtype::ANY, Verdict::Local),
+            ("a.example", Qtype::AXFR, Verdict::Local),
+            ("_dns.resolver.arpa", Qtype::SVCB, Verdict::Local),
+            ("a.example", Qtype::A, Verdict::Forward),
+        ] {
+            let at = pipeline.clock().now().wall;
+            let question = Question { name: Name::from_text(name).unwrap(), qtype, client: None, at };
+            assert_eq!(pipeline.explain(&question).await.verdict, verdict, "{name} {qtype}");
+        }
+    }
+
+    #[test]
+    fn a_client_is_placed_once_in_each_generation() {
+        let (italy, loaded) =
+            (Country::from_code("IT"), load::load(&load::Settings::default(), &[], Timestamp::UNIX_EPOCH));
+        let mut abroad = loaded.clone();
+        abroad.settings.origin.default = italy;
+        let client = Client::new([127, 0, 0, 1].into());
+        for (loaded, generation, country) in
+            [(&loaded, 1, None), (&abroad, 1, None), (&abroad, 2, italy), (&loaded, 3, None)]
+        {
+            let policy = Policy::compile(loaded, generation, Timestamp::UNIX_EPOCH).unwrap();
+            assert_eq!(client.view(&policy), View { country });
+            assert_eq!(client.clone().view(&policy), View { country });
+        }
+    }
+}
