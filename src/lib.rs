@@ -22,3 +22,4 @@ pub mod local;
 pub mod answer;
 pub mod telemetry;
 pub mod pipeline;
+pub mod listener;

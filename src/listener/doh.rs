@@ -1,0 +1,223 @@
+//! DNS over HTTPS: HTTP/1.1 and HTTP/2 ↔ `Query` and `Answer` (RFC 8484).
+
+mod activity;
+mod connection;
+mod frames;
+mod request;
+mod response;
+mod stream;
+
+use std::cell::RefCell;
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::future::poll_immediate;
+use http::request::Parts;
+use http::{Method, Request, Response, Version, header};
+use hyper::body::{Body as _, Incoming};
+use tokio::time::{sleep, timeout};
+
+use super::gate::ClientKey;
+use super::{Connection, Settings, Shared};
+use crate::answer::Written;
+use crate::pipeline::{Client, Progress};
+use crate::query::{Malformed, Query, Transport};
+use crate::telemetry::{Bound, Event};
+use activity::Exchange;
+use request::{Refusal, Source, URL_MESSAGE_OCTETS_MAX};
+use response::{Addressee, Body};
+
+/// Octets of the buffer that a worker's answers are cut from.
+const ANSWERS_OCTETS: usize = 16 * 1024;
+
+/// Octets that nearly every answer fits in, and the text of its headers.
+const ANSWER_OCTETS: usize = 1024;
+
+/// Serves a connection until it ends, in the protocol that ALPN chose; without ALPN that is HTTP/1.1.
+pub fn serve(connection: Connection) -> impl Future<Output = ()> + Send {
+    let Connection { stream, shared, client, key, phase } = connection;
+    let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let desk = Arc::new(Desk { shared: Arc::clone(&shared), client, key });
+    let respond = move |exchange, request| respond(Arc::clone(&desk), exchange, request);
+    let pressed = Arc::clone(&shared);
+    let idle_timeout = move || pressed.idle_timeout();
+    let end = connection::converse(stream, http2, respond, &shared.settings, idle_timeout, phase);
+    async move {
+        if let Some(bound) = end.await {
+            shared.telemetry.count(Event::Bound(bound));
+        }
+    }
+}
+
+/// Who answers DNS messages.
+trait Ask: Send + Sync + 'static {
+    fn settings(&self) -> &Settings;
+
+    /// Counts a query of this client's; how long it has to wait.
+    fn toll(&self) -> Duration;
+
+    /// Answers a message, or says when it will be.
+    fn ask(
+        &self,
+        message: &[u8],
+    ) -> Result<Step<impl Future<Output = (BytesMut, Written)> + Send + use<Self>>, Refusal>;
+
+    /// Hears that a request met a bound.
+    fn met(&self, bound: Bound);
+}
+
+/// An answer that is there, or one to wait for.
+enum Step<W> {
+    Answered(Bytes, Written),
+    Waiting(W),
+}
+
+/// Whom a connection's requests are from, and who answers them.
+#[derive(Debug)]
+struct Desk {
+    shared: Arc<Shared>,
+    client: Client,
+    key: ClientKey,
+}
+
+impl Ask for Desk {
+    fn settings(&self) -> &Settings {
+        &self.shared.settings
+    }
+
+    fn toll(&self) -> Duration {
+        let Shared { rate, pipeline, .. } = &*self.shared;
+        // The clock is not read for nothing.
+        if rate.is_limited() { rate.take(self.key, pipeline.clock().now().mono) } else { Duration::ZERO }
+    }
+
+    /// Every query that comes by HTTP passes here, once.
+    fn ask(&self, message: &[u8]) -> Result<Step<impl Future<Output = (BytesMut, Written)> + Send + use<>>, Refusal> {
+        let pipeline = &self.shared.pipeline;
+        match Query::read(message, Transport::Doh) {
+            Ok(query) => {
+                let now = pipeline.clock().now();
+                Ok(with_buffer(|out| match pipeline.answer(&self.client, query, now, out) {
+                    Progress::Answered(written) => Step::Answered(out.split().freeze(), written),
+                    // Boxed, so that a request answered at once does not carry and move the room for one that is not.
+                    Progress::Waiting(waiting) => Step::Waiting(Box::pin(waiting.finish())),
+                }))
+            }
+            Err(Malformed::Fault(fault)) => Ok(with_buffer(|out| {
+                let written = pipeline.fault(&fault, out);
+                Step::Answered(out.split().freeze(), written)
+            })),
+            Err(Malformed::Short) => Err(Refusal::Short),
+            Err(Malformed::Response) => Err(Refusal::Response),
+        }
+    }
+
+    fn met(&self, bound: Bound) {
+        self.shared.telemetry.count(Event::Bound(bound));
+    }
+}
+
+/// Responds to a request. A stream that its client resets drops this where it stands.
+async fn respond(
+    desk: Arc<impl Ask>,
+    exchange: Exchange,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
+    let (head, mut body) = request.into_parts();
+    let answer = answer(&*desk, &head, &mut body, &exchange).await;
+    if may_send_on(&head, &body) && answer != Err(Refusal::BodyTimeout) {
+        let _ = in_time(request::skip(&mut body), desk.settings().message_timeout).await;
+        exchange.is_read();
+    }
+    let addressee = Addressee { head_only: head.method == Method::HEAD, close: ends_connection(&head), exchange };
+    Ok(with_buffer(|text| match answer {
+        Ok((message, written)) => addressee.answer(message, written, text),
+        Err(refusal) => {
+            if let Some(bound) = refusal.bound() {
+                desk.met(bound);
+            }
+            addressee.refuse(refusal, text)
+        }
+    }))
+}
+
+async fn answer(
+    desk: &impl Ask,
+    head: &Parts,
+    body: &mut Incoming,
+    exchange: &Exchange,
+) -> Result<(Bytes, Written), Refusal> {
+    let source = request::source(head, &desk.settings().doh_path)?;
+    let toll = desk.toll();
+    if !toll.is_zero() {
+        desk.met(Bound::QueriesPerClient);
+        sleep(toll).await;
+    }
+    let step = match source {
+        // No await while the decoded message stands on the stack: what waits for an upstream does not keep it.
+        Source::Parameter(text) => desk.ask(request::decode(text, &mut [0; URL_MESSAGE_OCTETS_MAX])?)?,
+        Source::Body => {
+            let message = in_time(request::body(body), desk.settings().message_timeout).await?;
+            exchange.is_read();
+            desk.ask(&message)?
+        }
+    };
+    match step {
+        Step::Answered(message, written) => Ok((message, written)),
+        Step::Waiting(waiting) => {
+            let (message, written) = waiting.await;
+            Ok((message.freeze(), written))
+        }
+    }
+}
+
+/// A body within its time; nearly every one is there already, and needs no timer.
+async fn in_time<T>(
+    reading: impl Future<Output = Result<T, Refusal>>,
+    message_timeout: Duration,
+) -> Result<T, Refusal> {
+    let mut reading = pin!(reading);
+    match poll_immediate(reading.as_mut()).await {
+        Some(done) => done,
+        None if message_timeout.is_zero() => reading.await,
+        None => timeout(message_timeout, reading).await.unwrap_or(Err(Refusal::BodyTimeout)),
+    }
+}
+
+/// Whether a client may be sending still. A response ahead of its request's end is followed by RST_STREAM (RFC 9113
+/// §8.1) or a reset connection, and clients that meet that while they send forget the response, curl among them: so the
+/// rest is heard first. Who said `Expect: 100-continue` waits for a word of ours, and gets the response.
+fn may_send_on(head: &Parts, body: &Incoming) -> bool {
+    !body.is_end_stream() && !head.headers.contains_key(header::EXPECT)
+}
+
+/// A chunked request may have had a Content-Length as well, which hyper takes away unseen: whoever believed that one
+/// sees requests where we see none. RFC 9112 §6.1: such a connection ends with its response.
+fn ends_connection(head: &Parts) -> bool {
+    head.version <= Version::HTTP_11 && head.headers.contains_key(header::TRANSFER_ENCODING)
+}
+
+thread_local! {
+    /// Answers are written into one buffer of their worker's and cut off it: no connection holds one while it is idle,
+    /// and an answer costs no allocation of its own.
+    static ANSWERS: RefCell<BytesMut> = RefCell::new(BytesMut::new());
+}
+
+/// Lends the worker's buffer, with room in it. It must not be asked for again in `write`.
+fn with_buffer<T>(write: impl FnOnce(&mut BytesMut) -> T) -> T {
+    ANSWERS.with_borrow_mut(|buffer| {
+        // What a panic left behind is nobody's answer.
+        buffer.clear();
+        if buffer.capacity() < ANSWER_OCTETS {
+            buffer.reserve(ANSWERS_OCTETS);
+        }
+        write(buffer)
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,209 @@
+//! A DNS answer, or a refusal → an HTTP response (RFC 8484 §4.2, §5.1).
+
+use std::convert::Infallible;
+use std::fmt::{Arguments, Write};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, Response, header};
+use http_body::{Frame, SizeHint};
+
+use super::activity::Exchange;
+use super::request::{MEDIA_TYPE, Refusal};
+use crate::answer::Written;
+
+/// Fields that a response has, hyper's `date` among them.
+const FIELDS: usize = 5;
+
+/// A body of one part, or none.
+#[derive(Debug)]
+pub(super) struct Body(Option<Taken>);
+
+/// Octets of a body, until the transport has taken them all. HTTP/2 may hold them for as long as the client leaves
+/// its window shut, when request and response are long forgotten.
+#[derive(Debug)]
+pub(super) struct Taken {
+    octets: Bytes,
+    _exchange: Exchange,
+}
+
+impl Buf for Taken {
+    fn remaining(&self) -> usize {
+        self.octets.remaining()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.octets.chunk()
+    }
+
+    fn advance(&mut self, octets: usize) {
+        self.octets.advance(octets);
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Taken;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Taken>, Infallible>>> {
+        Poll::Ready(self.0.take().map(|data| Ok(Frame::data(data))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.as_ref().map_or(0, |data| data.remaining() as u64))
+    }
+}
+
+/// What a response needs to know of its request.
+#[derive(Debug)]
+pub(super) struct Addressee {
+    /// HEAD: everything but the body (RFC 9110 §9.3.2).
+    pub(super) head_only: bool,
+    /// HTTP/1.1: the connection ends with this response.
+    pub(super) close: bool,
+    /// The request itself, until the response has been taken.
+    pub(super) exchange: Exchange,
+}
+
+impl Addressee {
+    /// 200 with a DNS answer, whatever its RCODE (RFC 8484 §4.2.1). `text` lends room for what headers say.
+    pub(super) fn answer(self, message: Bytes, written: Written, text: &mut BytesMut) -> Response<Body> {
+        let fields = [
+            (header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE)),
+            (header::CACHE_CONTROL, cache_control(written.max_age, text)),
+        ];
+        self.respond(fields, message, text)
+    }
+
+    /// An error of HTTP, with a sentence for whoever looks at it.
+    pub(super) fn refuse(mut self, refusal: Refusal, text: &mut BytesMut) -> Response<Body> {
+        // The rest of the body may come yet, and must not be read as a request.
+        self.close |= refusal == Refusal::BodyTimeout;
+        let fields = [
+            (header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8")),
+            (header::CACHE_CONTROL, HeaderValue::from_static(NOT_AT_ALL)),
+        ];
+        let (status, sentence) = refusal.response();
+        let mut response = self.respond(fields, Bytes::from_static(sentence.as_bytes()), text);
+        *response.status_mut() = status;
+        if refusal == Refusal::Method {
+            // RFC 9110 §15.5.6: 405 must name what is allowed.
+            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST"));
+        }
+        response
+    }
+
+    fn respond(
+        mut self,
+        fields: [(header::HeaderName, HeaderValue); 2],
+        octets: Bytes,
+        text: &mut BytesMut,
+    ) -> Response<Body> {
+        let mut headers = HeaderMap::with_capacity(FIELDS);
+        headers.extend(fields.map(|(name, value)| (Some(name), value)));
+        // Said here, so that HEAD has it too.
+        headers.insert(header::CONTENT_LENGTH, value(text, format_args!("{}", octets.len())));
+        if self.close {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        self.exchange.answer();
+        let body = Body((!self.head_only).then_some(Taken { octets, _exchange: self.exchange }));
+        let mut response = Response::new(body);
+        *response.headers_mut() = headers;
+        response
+    }
+}
+
+/// What must not be kept is private all the same: so a shared cache is told the same of every answer.
+const NOT_AT_ALL: &str = "private, no-store";
+
+/// Every answer depends on who asks, so none may be kept for others.
+fn cache_control(max_age: Option<u32>, text: &mut BytesMut) -> HeaderValue {
+    match max_age {
+        Some(seconds) => value(text, format_args!("private, max-age={seconds}")),
+        None => HeaderValue::from_static(NOT_AT_ALL),
+    }
+}
+
+/// A field's value, in room of `text`'s.
+fn value(text: &mut BytesMut, words: Arguments<'_>) -> HeaderValue {
+    let written = text.write_fmt(words);
+    debug_assert!(written.is_ok(), "a buffer grows");
+    // Digits and ASCII words: never refused.
+    HeaderValue::from_maybe_shared(text.split().freeze()).unwrap_or(HeaderValue::from_static(""))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use http_body::Body as _;
+    use http_body_util::BodyExt;
+
+    use super::super::activity::Activity;
+    use super::*;
+    use crate::dns::Rcode;
+
+    fn addressee(head_only: bool, close: bool) -> Addressee {
+        Addressee { head_only, close, exchange: Exchange::begin(&Activity::new(true)) }
+    }
+
+    fn answered(head_only: bool, max_age: Option<u32>) -> Response<Body> {
+        let written = Written { rcode: Rcode::SERVFAIL, max_age };
+        addressee(head_only, false).answer(Bytes::from_static(b"message"), written, &mut BytesMut::new())
+    }
+
+    fn field(response: &Response<Body>, name: &str) -> Option<String> {
+        response.headers().get(name).map(|value| value.to_str().unwrap().to_owned())
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_200_whatever_its_rcode() {
+        let response = answered(false, Some(299));
+        assert_eq!(response.status(), 200);
+        assert_eq!(field(&response, "content-type").as_deref(), Some("application/dns-message"));
+        assert_eq!(field(&response, "cache-control").as_deref(), Some("private, max-age=299"));
+        assert_eq!(field(&response, "content-length").as_deref(), Some("7"));
+        assert_eq!(response.headers().len(), 3, "no cookie, no Age");
+        let mut body = response.into_body().collect().await.unwrap().aggregate();
+        assert_eq!(body.copy_to_bytes(body.remaining()), "message");
+    }
+
+    #[test]
+    fn freshness_is_always_private() {
+        for (max_age, expected) in [
+            (Some(0), "private, max-age=0"),
+            (Some(u32::MAX), "private, max-age=4294967295"),
+            (None, "private, no-store"),
+        ] {
+            assert_eq!(field(&answered(false, max_age), "cache-control").as_deref(), Some(expected));
+        }
+    }
+
+    #[test]
+    fn head_has_the_headers_of_get_and_no_body() {
+        let (get, head) = (answered(false, Some(1)), answered(true, Some(1)));
+        assert_eq!(get.headers(), head.headers());
+        assert!(!get.body().is_end_stream() && head.body().is_end_stream());
+    }
+
+    #[test]
+    fn a_refusal_says_why_and_what_is_allowed() {
+        let response = addressee(false, false).refuse(Refusal::Method, &mut BytesMut::new());
+        assert_eq!(response.status(), 405);
+        assert_eq!(field(&response, "allow").as_deref(), Some("GET, HEAD, POST"));
+        assert_eq!(field(&response, "cache-control").as_deref(), Some("private, no-store"));
+        assert_eq!(field(&response, "content-length"), Some(Refusal::Method.response().1.len().to_string()));
+        assert_eq!(field(&response, "connection"), None);
+        let response = addressee(true, true).refuse(Refusal::Path, &mut BytesMut::new());
+        assert_eq!((response.status().as_u16(), field(&response, "allow")), (404, None));
+        assert_eq!(field(&response, "connection").as_deref(), Some("close"));
+        assert!(response.body().is_end_stream());
+        let response = addressee(false, false).refuse(Refusal::BodyTimeout, &mut BytesMut::new());
+        assert_eq!(field(&response, "connection").as_deref(), Some("close"));
+    }
+}

@@ -1,0 +1,75 @@
+//! DNS over TLS: two-octet framing, pipelining, answers out of order (RFC 7858, 7766).
+
+mod desk;
+mod framer;
+mod turns;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+
+use super::gate::ClientKey;
+use super::{Connection, Settings, Shared};
+use crate::clock::Clock;
+use crate::pipeline::{Client, Progress, Waiting};
+use crate::query::{Malformed, Now, Query, Transport};
+use crate::telemetry::{Bound, Event};
+use desk::{Host, Step};
+use turns::Turns;
+
+/// Serves a connection until it ends.
+pub fn serve(connection: Connection) -> impl Future<Output = ()> + Send {
+    let Connection { stream, shared, client, key, phase } = connection;
+    let mut turns = Turns::new(stream, Asker { shared, client, key }, phase);
+    async move { turns.run().await }
+}
+
+/// A client before the pipeline.
+struct Asker {
+    shared: Arc<Shared>,
+    client: Client,
+    key: ClientKey,
+}
+
+impl Host for Asker {
+    fn clock(&self) -> &Clock {
+        self.shared.pipeline.clock()
+    }
+
+    fn settings(&self) -> &Settings {
+        &self.shared.settings
+    }
+
+    fn idle_timeout(&self) -> Duration {
+        self.shared.idle_timeout()
+    }
+
+    fn toll(&self, now: Now) -> Duration {
+        self.shared.rate.take(self.key, now.mono)
+    }
+
+    fn answer(&self, message: &[u8], now: Now, out: &mut BytesMut) -> Step {
+        let pipeline = &self.shared.pipeline;
+        match Query::read(message, Transport::Dot) {
+            Ok(query) => match pipeline.answer(&self.client, query, now, out) {
+                Progress::Answered(_) => Step::Answered,
+                Progress::Waiting(waiting) => Step::Waiting(Box::pin(finish(waiting))),
+            },
+            Err(Malformed::Fault(fault)) => {
+                let _ = pipeline.fault(&fault, out);
+                Step::Answered
+            }
+            // There is no ID to answer under; and answering a response is how packet loops begin.
+            Err(Malformed::Short | Malformed::Response) => Step::Unanswerable,
+        }
+    }
+
+    fn bit(&self, bound: Bound) {
+        self.shared.telemetry.count(Event::Bound(bound));
+    }
+}
+
+async fn finish(waiting: Box<Waiting>) -> BytesMut {
+    waiting.finish().await.0
+}
