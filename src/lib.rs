@@ -23,3 +23,5 @@ pub mod answer;
 pub mod telemetry;
 pub mod pipeline;
 pub mod listener;
+pub mod admin;
+pub mod config;

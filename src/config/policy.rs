@@ -1,0 +1,229 @@
+//! `[origin]` and `[policy]` as they are written: which clients are where, and what the operator blocks.
+
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use toml::value::Datetime;
+
+use super::table::{Table, Value};
+use crate::policy::index::Covers;
+use crate::policy::list::Format;
+use crate::policy::load::{self, Exemption, ListSettings};
+use crate::policy::order::Effect;
+use crate::policy::origin::{self, Country};
+
+/// Of a list's name and an order's id: both end up in answers and metrics.
+const ID_OCTETS_MAX: usize = 64;
+
+pub(super) fn origin(table: &mut Table<'_>) -> origin::Settings {
+    table.not_yet("database", "say countries by prefix in `networks`, or by `default`");
+    let seen = RefCell::default();
+    origin::Settings {
+        networks: table.optional("networks", |value| value.each(|value, _| network(value, &seen))).unwrap_or_default(),
+        default: table.optional("default", |value| value.meaning(country)),
+    }
+}
+
+/// `seen` holds the prefixes so far, of which there may be very many.
+fn network(value: Value<'_>, seen: &RefCell<HashSet<IpNet>>) -> Option<(IpNet, Country)> {
+    let prefix = |value: Value<'_>| {
+        let prefix = value.meaning(prefix)?;
+        let new = seen.borrow_mut().insert(prefix);
+        if new { Some(prefix) } else { value.refuse(format_args!("{prefix} is named twice; remove one")) }
+    };
+    value.table("a network", |table| {
+        let prefix = table.required("prefix", prefix);
+        let country = table.required("country", |value| value.meaning(country));
+        prefix.zip(country)
+    })?
+}
+
+fn prefix(text: &str) -> Result<IpNet, String> {
+    let Ok(net) = text.parse::<IpNet>() else {
+        let whole = text.parse::<IpAddr>().map(IpNet::from);
+        let like = whole.map_or_else(|_| "192.0.2.0/24".to_owned(), |whole| whole.to_string());
+        return Err(format!("{text:?} is not a prefix; write it as \"{like}\""));
+    };
+    match net {
+        _ if net.trunc() != net => Err(format!("{net} has bits behind its prefix; write {}", net.trunc())),
+        // Client addresses are looked up as the IPv4 addresses inside.
+        IpNet::V6(net) if net.prefix_len() >= 96 && net.addr().to_ipv4_mapped().is_some() => {
+            Err(format!("{net} holds IPv4-mapped addresses; write the IPv4 prefix"))
+        }
+        net => Ok(net),
+    }
+}
+
+fn country(text: &str) -> Result<Country, String> {
+    Country::from_code(text)
+        .ok_or_else(|| format!("{text:?} is not a country; write its ISO 3166-1 code in two capitals, such as \"IT\""))
+}
+
+/// `[policy]` alone; origin and state come from elsewhere.
+pub(super) fn policy(table: &mut Table<'_>) -> load::Settings {
+    table.not_yet("protected", "leave it out");
+    let orders = |value: Value<'_>| value.text().map(|text| (!text.is_empty()).then(|| PathBuf::from(text)));
+    load::Settings {
+        orders: table.optional("orders", orders).flatten(),
+        hold_fallback: table.boolean("hold-fallback", true),
+        lists: table.optional("list", |value| value.each(list)).unwrap_or_default(),
+        exemptions: table.optional("exemption", |value| value.each(|value, _| exemption(value))).unwrap_or_default(),
+        ..load::Settings::default()
+    }
+}
+
+fn list(value: Value<'_>, earlier: &[ListSettings]) -> Option<ListSettings> {
+    let name = |value: Value<'_>| {
+        let name = value.meaning(id)?;
+        let twice = earlier.iter().any(|earlier| earlier.name == name);
+        if twice {
+            value.refuse(format_args!("{name:?} is the name of a list above; take another"))
+        } else {
+            Some(name)
+        }
+    };
+    value.table("[[policy.list]]", |table| {
+        let name = table.required("name", name);
+        let file = table.required("file", Value::path);
+        let format = table.required("format", |value| value.meaning(format));
+        let covers = [("subtree", Covers::Subtree), ("exact", Covers::Exact)];
+        let covers = table.required("covers", |value| value.choice(&covers));
+        let effect = table.optional("effect", effect).unwrap_or(Effect::NxDomain);
+        Some(ListSettings { name: name?, file: file?, format: format?, covers: covers?, effect })
+    })?
+}
+
+fn id(text: &str) -> Result<String, String> {
+    let fits = !text.is_empty() && text.len() <= ID_OCTETS_MAX;
+    if fits && text.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'-') {
+        return Ok(text.to_owned());
+    }
+    Err(format!(
+        "{text:?} cannot be shown in answers and metrics; write 1 to {ID_OCTETS_MAX} letters, digits and hyphens"
+    ))
+}
+
+fn format(text: &str) -> Result<Format, String> {
+    let known = "write \"domains\" or \"hosts\"";
+    match text {
+        "adblock" | "rpz" => Err(format!("format {text:?} is not supported yet; {known}")),
+        _ => Format::from_text(text).ok_or_else(|| format!("{text:?} is not a format; {known}")),
+    }
+}
+
+fn effect(value: Value<'_>) -> Option<Effect> {
+    if value.is_text() {
+        let words = [("nxdomain", Effect::NxDomain), ("nodata", Effect::NoData), ("refused", Effect::Refused)];
+        return value.choice(&words);
+    }
+    value.table("an effect by address", |table| {
+        let a = table.optional("a", |value| value.meaning(|text| address(text, "an IPv4")));
+        let aaaa = table.optional("aaaa", |value| value.meaning(|text| address(text, "an IPv6")));
+        if !table.has_any(&["a", "aaaa"]) {
+            table.refuse("no address in it; write { a = \"192.0.2.1\" }, with aaaa beside it or instead");
+        }
+        (a.is_some() || aaaa.is_some()).then_some(Effect::Address { a, aaaa })
+    })?
+}
+
+fn address<T: std::str::FromStr>(text: &str, kind: &str) -> Result<T, String> {
+    text.parse().map_err(|_| format!("{text:?} is not {kind} address; correct it"))
+}
+
+fn exemption(value: Value<'_>) -> Option<Exemption> {
+    value.table("[[policy.exemption]]", |table| {
+        let name = table.required("name", |value| value.name().zip(Some(value.place())));
+        let reason = table.required("reason", Value::words);
+        let expires =
+            table.optional("expires", |value| end(value.date()?).map_or_else(|what| value.refuse(what), Some));
+        let overrides_order = table.optional("overrides-order", |value| value.meaning(id));
+        let (name, place) = name?;
+        Some(Exemption { name, reason: reason?, expires, overrides_order, place })
+    })?
+}
+
+/// A date ends with that day in UTC; a time is one with an offset.
+fn end(datetime: &Datetime) -> Result<Timestamp, String> {
+    match (datetime.date, datetime.time, datetime.offset) {
+        (Some(date), None, _) => {
+            end_of_day(date).ok_or_else(|| format!("{datetime} is out of the calendar; write another"))
+        }
+        (Some(_), Some(_), Some(_)) => datetime
+            .to_string()
+            .parse()
+            .map_err(|error| format!("{datetime} cannot be read: {error}; write it as 2027-01-31T12:00:00Z")),
+        _ => Err(format!(
+            "{datetime} is no moment; write a date, or a date and time with an offset (2027-01-31T12:00:00Z)"
+        )),
+    }
+}
+
+fn end_of_day(date: toml::value::Date) -> Option<Timestamp> {
+    let day = Date::new(i16::try_from(date.year).ok()?, i8::try_from(date.month).ok()?, i8::try_from(date.day).ok()?);
+    Some(day.ok()?.tomorrow().ok()?.to_zoned(TimeZone::UTC).ok()?.timestamp())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::super::file::tests::{mistake, mistakes, read};
+    use super::*;
+
+    #[test]
+    fn networks_are_prefixes_with_countries() {
+        let networks = |networks: &str| mistake("origin", &format!("networks = [{networks}]"));
+        assert!(networks("{ prefix = \"192.0.2.1/24\", country = \"IT\" }").contains("write 192.0.2.0/24"));
+        assert!(networks("{ prefix = \"192.0.2.1\", country = \"IT\" }").contains("write it as \"192.0.2.1/32\""));
+        assert!(networks("{ prefix = \"::ffff:192.0.2.0/120\", country = \"IT\" }").contains("IPv4-mapped"));
+        assert!(networks("{ prefix = \"192.0.2.0/24\", country = \"it\" }").contains("two capitals"));
+        assert!(networks("{ prefix = \"192.0.2.0/24\" }").contains("no `country`"));
+        let twice = "{ prefix = \"192.0.2.0/24\", country = \"IT\" }, { prefix = \"192.0.2.0/24\", country = \"DE\" }";
+        assert!(networks(twice).contains("192.0.2.0/24 is named twice"));
+    }
+
+    #[test]
+    fn lists_say_what_they_are() {
+        let list = "[[policy.list]]\nname = \"a\"\nfile = \"a.txt\"\nformat = \"hosts\"\ncovers = \"exact\"\n";
+        let found = read(&format!("{list}effect = {{ a = \"192.0.2.1\" }}")).unwrap().policy.lists;
+        assert_eq!((found[0].format, found[0].covers), (Format::Hosts, Covers::Exact));
+        assert_eq!(found[0].effect, Effect::Address { a: "192.0.2.1".parse().ok(), aaaa: None });
+        let refused = |from: &str, to: &str| {
+            let mut found = mistakes(&list.replace(from, to));
+            assert_eq!(found.len(), 1, "{found:?}");
+            found.remove(0)
+        };
+        assert!(refused("covers = \"exact\"", "").contains("[[policy.list]]: no `covers`"));
+        assert!(refused("format = \"hosts\"", "").contains("no `format`"));
+        assert!(refused("\"hosts\"", "\"rpz\"").contains("not supported yet"));
+        assert!(refused("\"hosts\"", "\"csv\"").contains("not a format"));
+        assert!(refused("\"exact\"", "\"below\"").contains("\"subtree\" or \"exact\""));
+        assert!(refused("\"a\"", "\"a_b\"").contains("letters, digits and hyphens"));
+        assert!(mistakes(&format!("{list}{list}"))[0].contains("a list above"));
+        for effect in ["{}", "{ a = \"::1\" }", "\"drop\"", "{ b = 1, a = \"192.0.2.1\" }", "7"] {
+            assert_eq!(mistakes(&format!("{list}effect = {effect}")).len(), 1, "{effect}");
+        }
+    }
+
+    #[test]
+    fn exemptions_have_a_reason_and_an_end() {
+        let exemption = "[[policy.exemption]]\nname = \"Example.org.\"\nreason = \"a\"\noverrides-order = \"b-1\"\n";
+        let found =
+            |expires: &str| read(&format!("{exemption}expires = {expires}")).unwrap().policy.exemptions.remove(0);
+        let first = found("2027-12-31");
+        assert_eq!(first.expires, "2028-01-01T00:00:00Z".parse().ok());
+        assert_eq!((first.name.to_string().as_str(), first.place.1), ("example.org", 2));
+        assert_eq!(first.overrides_order.as_deref(), Some("b-1"));
+        assert_eq!(found("2027-12-31T01:00:00+02:00").expires, "2027-12-30T23:00:00Z".parse().ok());
+        for expires in ["2027-12-31T01:00:00", "12:00:00", "\"2027-12-31\"", "9999-12-31"] {
+            assert_eq!(mistakes(&format!("{exemption}expires = {expires}")).len(), 1, "{expires}");
+        }
+        assert!(mistakes(&exemption.replace("\"a\"", "\" \""))[0].contains("nothing in it"));
+        assert!(mistakes(&exemption.replace("reason = \"a\"", ""))[0].contains("no `reason`"));
+    }
+}
