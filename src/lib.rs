@@ -25,3 +25,4 @@ pub mod pipeline;
 pub mod listener;
 pub mod admin;
 pub mod config;
+pub mod serve;

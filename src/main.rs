@@ -1,0 +1,322 @@
+//! The command line: subcommands, flags, exit codes.
+
+mod show;
+
+use std::io::{self, ErrorKind, Write};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use bailiwick::admin::ExplainQuery;
+use bailiwick::admin::explain::QTYPE_DEFAULT;
+use bailiwick::serve::{self, Refusal, Report, Server};
+use bailiwick::{telemetry, tls};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use jiff::Timestamp;
+use serde_json::Value;
+
+const EXAMPLES: &str = "\
+Examples:
+  bailiwick                                                  serve with config/bailiwick.toml
+  bailiwick check --config /etc/bailiwick.toml               read it and all it names
+  bailiwick explain kickasstorrents.to --client 127.0.0.2    why that client is answered so
+  RUST_LOG=bailiwick=debug bailiwick --log-format json       serve and say more, for machines
+
+Exit status: 0 done, 1 a mistake or a failure, 2 the command line itself is mistaken.
+A running server reloads on SIGHUP and on a change of its files, and drains on SIGTERM.";
+
+/// Encrypted DNS (DoH and DoT) that carries out block orders exactly where they apply.
+#[derive(Debug, Parser)]
+#[command(version, after_help = EXAMPLES, max_term_width = 120)]
+struct CommandLine {
+    /// The configuration file; what it leaves out has its default
+    #[arg(long, global = true, value_name = "FILE", default_value = "config/bailiwick.toml")]
+    config: PathBuf,
+
+    #[command(flatten)]
+    serve: Serve,
+
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Default, Args)]
+struct Serve {
+    /// How `serve` writes its log lines, to standard error; RUST_LOG says which (default: info)
+    #[arg(long, value_name = "FORMAT", value_enum)]
+    log_format: Option<LogFormat>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    /// For people (the default)
+    Human,
+    /// One JSON object a line
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve (what happens without a command, too)
+    #[command(after_help = "SIGHUP, or a change of the files on disk, reloads; SIGTERM drains and ends.")]
+    Serve(Serve),
+    /// Read the configuration and everything it names, and print every mistake with its place
+    Check,
+    /// What the answer to a query would be, by which order or list, and on which ground
+    #[command(after_help = EXPLAIN_EXAMPLES)]
+    Explain(Explain),
+    /// Every order: state, jurisdiction, targets, due, effective since
+    #[command(after_help = "A running server is asked through its admin listener; without one the files are read.")]
+    Orders {
+        /// Print a JSON array of objects
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make a development CA and a certificate by it
+    #[command(after_help = CERTS_EXAMPLES)]
+    Certs(Certs),
+}
+
+const EXPLAIN_EXAMPLES: &str = "\
+A running server is asked through its admin listener; without one the files are read.
+
+Examples:
+  bailiwick explain kickasstorrents.to --client 127.0.0.2
+  bailiwick explain www.example.org --type HTTPS --client 2001:db8::1 --json
+  bailiwick explain example.org --at 2027-01-31T00:00:00Z";
+
+#[derive(Debug, Args)]
+struct Explain {
+    /// The name that would be asked for
+    name: String,
+    /// The type that would be asked for: a mnemonic, or TYPE and a number
+    #[arg(long = "type", value_name = "TYPE", default_value = QTYPE_DEFAULT)]
+    qtype: String,
+    /// The address of the client that would ask; without it, one whose country cannot be told
+    #[arg(long, value_name = "IP")]
+    client: Option<IpAddr>,
+    /// When it would ask, with an offset, such as 2027-01-31T00:00:00Z; without it, now
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    at: Option<Timestamp>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+const CERTS_EXAMPLES: &str = "\
+Writes server.pem (the chain) and server.key; and ca.pem and ca.key, unless they are there. No client trusts such a CA
+by itself: give it ca.pem.
+
+Examples:
+  bailiwick certs localhost 127.0.0.1 ::1
+  bailiwick certs --out /etc/bailiwick/certs dns.example.net";
+
+#[derive(Debug, Args)]
+struct Certs {
+    /// The folder to write to
+    #[arg(long, value_name = "DIR", default_value = "certs")]
+    out: PathBuf,
+    /// DNS names and IP addresses that the certificate is for
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<String>,
+}
+
+fn moment(text: &str) -> Result<Timestamp, &'static str> {
+    text.parse().map_err(|_| "a date, a time and an offset, such as 2027-01-31T00:00:00Z")
+}
+
+/// What a command has to say, and whether all is well.
+#[derive(Debug, Default)]
+struct Outcome {
+    /// For standard output: what was asked for.
+    out: String,
+    /// For standard error: mistakes and warnings.
+    err: String,
+    bad: bool,
+}
+
+fn main() -> ExitCode {
+    let line = CommandLine::parse();
+    let config = &line.config;
+    let outcome = match line.command.unwrap_or_else(|| Command::Serve(Serve::default())) {
+        Command::Serve(inner) => serve(config, inner.log_format.or(line.serve.log_format)),
+        Command::Check => check(serve::check(config)),
+        Command::Explain(asked) => told(serve::explain(config, &asked.query()), asked.json, show::explanation),
+        Command::Orders { json } => told(serve::orders(config), json, show::orders),
+        Command::Certs(wanted) => certs(&wanted),
+    };
+    // What was found comes before what is wrong with it.
+    let printed = print(io::stdout(), &outcome.out).and_then(|()| print(io::stderr(), &outcome.err));
+    if outcome.bad || printed.is_err() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+fn serve(config: &Path, format: Option<LogFormat>) -> Outcome {
+    let format = match format {
+        None | Some(LogFormat::Human) => telemetry::Format::Human,
+        Some(LogFormat::Json) => telemetry::Format::Json,
+    };
+    if let Err(what) = telemetry::subscriber(format, std::env::var("RUST_LOG").ok()) {
+        return failure(&[what]);
+    }
+    let served = Server::build(config).and_then(|server| {
+        // Nobody may be reading, and the service is what matters.
+        let _ = print(io::stdout(), &server.banner());
+        server.run()
+    });
+    served.map_or_else(|refusal| failure(&refusal.lines), |()| Outcome::default())
+}
+
+fn check(found: Report) -> Outcome {
+    let mistakes = found.mistakes.iter().map(|mistake| format!("{mistake}\n"));
+    let warnings = found.warnings.iter().map(|warning| format!("warning: {warning}\n"));
+    Outcome { out: found.summary, err: mistakes.chain(warnings).collect(), bad: !found.mistakes.is_empty() }
+}
+
+/// JSON as it is, or as `show` puts it.
+fn told(told: Result<Value, Refusal>, json: bool, show: fn(&Value) -> String) -> Outcome {
+    match told {
+        Ok(told) if json => Outcome { out: format!("{told:#}\n"), ..Outcome::default() },
+        Ok(told) => Outcome { out: show(&told), ..Outcome::default() },
+        Err(refusal) => failure(&refusal.lines),
+    }
+}
+
+impl Explain {
+    fn query(&self) -> ExplainQuery {
+        ExplainQuery { name: self.name.clone(), qtype: self.qtype.clone(), client: self.client, at: self.at }
+    }
+}
+
+fn certs(wanted: &Certs) -> Outcome {
+    let settings = tls::Settings { certificate: wanted.out.join("server.pem"), key: wanted.out.join("server.key") };
+    // A key once made may be in use.
+    if let Some(there) = [&settings.certificate, &settings.key].into_iter().find(|file| file.exists()) {
+        let there = there.display();
+        return failure(&[format!("{there} is there already; move it away, or name another folder with --out")]);
+    }
+    match tls::make_development(&settings, &wanted.names, Timestamp::now()) {
+        Ok(ca) => Outcome { out: made(&settings, &ca), ..Outcome::default() },
+        Err(tls::Error(what)) => failure(&[what]),
+    }
+}
+
+fn made(settings: &tls::Settings, ca: &Path) -> String {
+    let [certificate, key, ca] = [&settings.certificate, &settings.key, ca].map(Path::display);
+    format!("certificate  {certificate}\nkey          {key}\nCA           {ca}, for clients to trust\n")
+}
+
+fn failure(lines: &[String]) -> Outcome {
+    Outcome { out: String::new(), err: lines.iter().map(|line| format!("{line}\n")).collect(), bad: true }
+}
+
+/// Prints, and is content where nobody reads any more (`bailiwick orders | head -1`).
+fn print(mut to: impl Write, text: &str) -> io::Result<()> {
+    match to.write_all(text.as_bytes()).and_then(|()| to.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use clap::CommandFactory;
+    use clap::error::ErrorKind as Usage;
+
+    use super::*;
+
+    fn line(words: &[&str]) -> Result<CommandLine, Usage> {
+        CommandLine::try_parse_from(["bailiwick"].iter().chain(words)).map_err(|error| error.kind())
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn without_a_command_it_serves() {
+        let plain = line(&[]).unwrap();
+        assert!(plain.command.is_none());
+        assert_eq!(plain.config, Path::new("config/bailiwick.toml"));
+        assert!(plain.serve.log_format.is_none());
+        let json = line(&["--log-format", "json", "--config", "a"]).unwrap();
+        assert!(json.command.is_none() && json.serve.log_format == Some(LogFormat::Json));
+        let Some(Command::Serve(serve)) = line(&["serve", "--log-format", "json"]).unwrap().command else { panic!() };
+        assert_eq!(serve.log_format, Some(LogFormat::Json));
+    }
+
+    #[test]
+    fn flags_for_all_stand_before_or_behind_the_command() {
+        for words in [["--config", "a", "check"], ["check", "--config", "a"]] {
+            let line = line(&words).unwrap();
+            assert!(line.config == Path::new("a") && matches!(line.command, Some(Command::Check)));
+        }
+    }
+
+    #[test]
+    fn explain_takes_what_a_query_has() {
+        let words = ["explain", "a.example", "--type", "AAAA", "--client", "::1", "--at", "2027-01-31T01:00:00+01:00"];
+        let Some(Command::Explain(explain)) = line(&words).unwrap().command else { panic!("not explain") };
+        let query = explain.query();
+        assert_eq!((query.name.as_str(), query.qtype.as_str(), explain.json), ("a.example", "AAAA", false));
+        assert_eq!((query.client, query.at), ("::1".parse().ok(), "2027-01-31T00:00:00Z".parse().ok()));
+        let Some(Command::Explain(explain)) = line(&["explain", "a", "--json"]).unwrap().command else { panic!() };
+        assert_eq!((explain.query().qtype.as_str(), explain.json), ("A", true));
+        assert_eq!(line(&["explain"]).unwrap_err(), Usage::MissingRequiredArgument);
+        assert_eq!(line(&["explain", "a", "--client", "b"]).unwrap_err(), Usage::ValueValidation);
+        assert_eq!(line(&["explain", "a", "--at", "noon"]).unwrap_err(), Usage::ValueValidation);
+    }
+
+    #[test]
+    fn what_is_not_known_is_refused() {
+        assert_eq!(line(&["preview"]).unwrap_err(), Usage::InvalidSubcommand);
+        assert_eq!(line(&["--verbose"]).unwrap_err(), Usage::UnknownArgument);
+        assert_eq!(line(&["certs"]).unwrap_err(), Usage::MissingRequiredArgument);
+        assert_eq!(line(&["--log-format", "xml"]).unwrap_err(), Usage::InvalidValue);
+    }
+
+    #[test]
+    fn a_key_in_use_is_not_written_over() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("server.key"), "in use").unwrap();
+        let report = certs(&Certs { out: folder.path().to_owned(), names: vec!["localhost".to_owned()] });
+        assert!(report.bad && report.err.contains("server.key is there already"), "{}", report.err);
+    }
+
+    #[test]
+    fn mistakes_fail_a_check_and_warnings_do_not() {
+        let summary = "2 orders\n".to_owned();
+        let warned = check(Report { warnings: vec!["odd".to_owned()], summary, ..Report::default() });
+        assert_eq!((warned.out.as_str(), warned.err.as_str(), warned.bad), ("2 orders\n", "warning: odd\n", false));
+        let mistaken = check(Report { mistakes: vec!["a.toml:1:1: b".to_owned()], ..Report::default() });
+        assert_eq!((mistaken.err.as_str(), mistaken.bad), ("a.toml:1:1: b\n", true));
+    }
+
+    #[test]
+    fn what_is_told_is_json_or_for_people() {
+        let json = told(Ok(serde_json::json!([])), true, show::orders);
+        assert_eq!((json.out.as_str(), json.bad), ("[]\n", false));
+        assert_eq!(told(Ok(serde_json::json!([])), false, show::orders).out, "no orders\n");
+        let refused = told(Err(Refusal { lines: vec!["a".to_owned()] }), true, show::orders);
+        assert_eq!((refused.err.as_str(), refused.bad), ("a\n", true));
+    }
+
+    struct Pipe(ErrorKind);
+
+    impl Write for Pipe {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_closed_pipe_is_no_failure_and_a_full_disk_is() {
+        assert!(print(Pipe(ErrorKind::BrokenPipe), "text").is_ok());
+        assert!(print(Pipe(ErrorKind::StorageFull), "text").is_err());
+    }
+}

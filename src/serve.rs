@@ -1,0 +1,365 @@
+//! Puts the parts together: build, run, reload, drain; the only one that knows everyone.
+
+mod banner;
+mod check;
+mod operator;
+mod reload;
+
+use std::fmt;
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io;
+use std::net::TcpListener;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+
+use jiff::Timestamp;
+use tokio::runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{Notify, mpsc, watch};
+
+use crate::admin;
+use crate::cache::Cache;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::listener::{self, Phase, Shared};
+use crate::local::Locals;
+use crate::mistake::Mistake;
+use crate::pipeline::{Parts, Pipeline};
+use crate::policy::Policy;
+use crate::policy::load::{self, Loaded};
+use crate::telemetry::Telemetry;
+use crate::telemetry::health::Health;
+use crate::tls::{self, Certificates};
+use crate::upstream::{self, Upstream};
+
+pub use check::{Report, check};
+use operator::Desk;
+pub use operator::{explain, orders};
+use reload::Reloader;
+
+/// Descriptors kept for listeners, files and the operator, beside one per connection and one per query in flight.
+const DESCRIPTORS_RESERVED: u64 = 512;
+
+/// Why the process does not start or must end: lines to show, each with what, where and what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// At least one.
+    pub lines: Vec<String>,
+}
+
+impl Refusal {
+    fn line(what: impl fmt::Display) -> Self {
+        Self { lines: vec![what.to_string()] }
+    }
+}
+
+impl From<Vec<Mistake>> for Refusal {
+    fn from(mistakes: Vec<Mistake>) -> Self {
+        Self { lines: mistakes.iter().map(ToString::to_string).collect() }
+    }
+}
+
+/// A server whose sockets are bound and whose policy is in force: ready to run.
+#[derive(Debug)]
+pub struct Server {
+    config: Config,
+    reloader: Reloader,
+    shared: Arc<Shared>,
+    bound: Vec<listener::Bound>,
+    admin: Option<TcpListener>,
+    health: Health,
+    started: Timestamp,
+    ca: Option<std::path::PathBuf>,
+    /// Held while the state folder is ours.
+    state: Option<File>,
+}
+
+impl Server {
+    /// Reads the configuration and everything it names, and binds the sockets.
+    ///
+    /// # Errors
+    /// Everything that keeps it from serving.
+    pub fn build(config_path: &Path) -> Result<Self, Refusal> {
+        let started = Timestamp::now();
+        let mut config = Config::read(config_path)?;
+        let state = state_lock(&config)?;
+        let loaded = load_all(&config, started)?;
+        let policy = Policy::compile(&loaded, 1, started).map_err(Refusal::line)?;
+        // The first thing that is written, and only when everything that is read is in order.
+        let ca = development_certificate(&config, started)?;
+        let certificates = Certificates::load(&config.tls, started).map_err(Refusal::line)?;
+        let written = config.clone();
+        fit_descriptors(&mut config);
+        let workers = worker_count(&config);
+        let bound = listener::bind(&config.listen, workers).map_err(Refusal::line)?;
+        let admin = config.admin.map(bind_admin).transpose()?;
+        let health = Health::default();
+        let pipeline = pipeline(&config, policy, workers);
+        let shared = shared(&config, &pipeline, &certificates);
+        reload::tell_loaded(&health, &loaded);
+        let reloader = Reloader {
+            config_path: config_path.to_owned(),
+            config: written,
+            pipeline,
+            certificates,
+            health: health.clone(),
+            waiting: Vec::new(),
+        };
+        Ok(Self { config, reloader, shared, bound, admin, health, started, ca, state })
+    }
+
+    /// What to tell whoever started it: where it listens, and what to try. At most ten lines.
+    #[must_use]
+    pub fn banner(&self) -> String {
+        banner::text(&self.config, &self.reloader.pipeline.policy(), self.ca.as_deref(), self.started)
+    }
+
+    /// Serves until SIGTERM or SIGINT, then drains.
+    ///
+    /// # Errors
+    /// When a runtime or thread cannot be made, or a worker ended on its own.
+    pub fn run(self) -> Result<(), Refusal> {
+        let control = runtime::Builder::new_current_thread().enable_all().build();
+        control.map_err(|error| Refusal::line(format!("cannot make a runtime: {error}")))?.block_on(self.serve())
+    }
+
+    async fn serve(self) -> Result<(), Refusal> {
+        let mut signals = Signals::new().map_err(|error| Refusal::line(format!("cannot wait for signals: {error}")))?;
+        let (phase, phases) = watch::channel(Phase::Running);
+        let mut workers = start_workers(self.bound, &self.shared, &phases)?;
+        let hangup = Arc::new(Notify::new());
+        let pipeline = Arc::clone(&self.reloader.pipeline);
+        let certificates = Arc::clone(&self.reloader.certificates);
+        let desk = Desk::new(Arc::clone(&pipeline), certificates, self.health.clone(), self.started);
+        if let Some(listener) = self.admin {
+            let listener = tokio::net::TcpListener::from_std(listener);
+            let listener = listener.map_err(|error| Refusal::line(format!("the admin listener: {error}")))?;
+            tokio::spawn(admin::serve(listener, Arc::new(desk)));
+        }
+        tokio::spawn(Arc::clone(pipeline.upstream()).keep_watch());
+        tokio::spawn(Arc::clone(&pipeline).follow_returns());
+        tokio::spawn(operator::watch_upstreams(Arc::clone(&pipeline), self.health.clone()));
+        let reloader = tokio::spawn(self.reloader.run(Arc::clone(&hangup)));
+        loop {
+            tokio::select! {
+                _ = signals.hangup.recv() => hangup.notify_one(),
+                _ = signals.terminate.recv() => break,
+                _ = signals.interrupt.recv() => break,
+                _ = workers.recv() => return Err(Refusal::line("a worker has ended on its own; the log says why")),
+            }
+        }
+        self.health.unready("drain", Some("draining".to_owned()));
+        // Whoever starts in our place while we drain has the files from now on.
+        reloader.abort();
+        drop(self.state);
+        // No worker is left where this fails, and that is what is waited for.
+        phase.send_replace(Phase::Draining);
+        while workers.recv().await.is_some() {}
+        tracing::info!("drained");
+        Ok(())
+    }
+}
+
+/// The signals that matter.
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+}
+
+/// Takes the state folder for this process: two that keep their last good copies in one would remove each other's. None
+/// where there is none, or nothing can be written to it, which keeping copies will tell.
+fn state_lock(config: &Config) -> Result<Option<File>, Refusal> {
+    let Some(folder) = &config.policy.state else { return Ok(None) };
+    let open = || {
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(folder.join("lock"))
+    };
+    let Ok(file) = open() else { return Ok(None) };
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => {
+            let folder = folder.display();
+            Err(Refusal::line(format!("{folder}: in use by another bailiwick; give each its own [state] folder")))
+        }
+        // A file system without locks cannot be asked.
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(Some(file)),
+    }
+}
+
+/// Makes the development CA and certificate where neither file of `[tls]` exists; its CA file is told.
+fn development_certificate(config: &Config, now: Timestamp) -> Result<Option<std::path::PathBuf>, Refusal> {
+    let tls = &config.tls;
+    if !tls.certificate.exists() && !tls.key.exists() {
+        let names = development_names(config);
+        return tls::make_development(tls, &names, now).map(Some).map_err(Refusal::line);
+    }
+    // Made at an earlier start: still worth telling.
+    let ca = tls.certificate.with_file_name("ca.pem");
+    Ok(ca.exists().then_some(ca))
+}
+
+/// Names and addresses a client on this machine may use, and our own.
+fn development_names(config: &Config) -> Vec<String> {
+    let own = config.local.name.iter().map(ToString::to_string);
+    let addresses = config.local.addresses.iter().map(ToString::to_string);
+    let listened = config.listen.doh.iter().chain(&config.listen.dot).map(|address| address.ip());
+    let listened = listened.filter(|ip| !ip.is_unspecified()).map(|ip| ip.to_string());
+    let mut names: Vec<String> = ["localhost", "127.0.0.1", "::1"]
+        .map(str::to_owned)
+        .into_iter()
+        .chain(own)
+        .chain(listened)
+        .chain(addresses)
+        .collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// At start everything must be readable, or have a last good copy.
+fn load_all(config: &Config, now: Timestamp) -> Result<Loaded, Refusal> {
+    let loaded = load::load(&config.policy, &[], now);
+    if loaded.refused.is_empty() { Ok(loaded) } else { Err(not_started(&loaded)) }
+}
+
+/// The mistakes, and what they mean for the start. Of a folder that cannot be read its own line says all.
+fn not_started(loaded: &Loaded) -> Refusal {
+    let mut files: Vec<_> = loaded.refused.iter().map(|mistake| &mistake.file).collect();
+    files.retain(|file| Some(*file) != loaded.settings.orders.as_ref());
+    files.sort();
+    files.dedup();
+    let mut refusal = Refusal::from(loaded.refused.clone());
+    refusal.lines.extend(match files.len() {
+        0 => None,
+        1 => Some("not started: 1 file above has no last good copy; mend or remove it".to_owned()),
+        count => Some(format!("not started: {count} files above have no last good copy; mend or remove them")),
+    });
+    refusal
+}
+
+fn worker_count(config: &Config) -> usize {
+    config.threads.or_else(|| thread::available_parallelism().ok()).map_or(1, Into::into)
+}
+
+/// Raises the soft limit on open files to what `[limits]` needs. Where the hard limit is lower, fewer connections are
+/// taken: descriptors for queries to upstreams must be left.
+fn fit_descriptors(config: &mut Config) {
+    let kept = (config.pipeline.in_flight + upstream::SPARE_SOCKETS_MAX) as u64 + DESCRIPTORS_RESERVED;
+    let wanted = config.listen.connections as u64 + kept;
+    let have = rlimit::increase_nofile_limit(wanted).unwrap_or(wanted);
+    let room = usize::try_from(have.saturating_sub(kept).max(have / 2)).unwrap_or(usize::MAX);
+    if config.listen.connections > room {
+        let connections = config.listen.connections;
+        tracing::info!(
+            "{room} connections instead of {connections} of [limits]: raise the open files (ulimit -n) to {wanted}"
+        );
+        config.listen.connections = room;
+    }
+}
+
+fn bind_admin(address: std::net::SocketAddr) -> Result<TcpListener, Refusal> {
+    let bind = || {
+        let listener = TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    };
+    bind().map_err(|error: io::Error| {
+        let help = match error.kind() {
+            io::ErrorKind::AddrInUse => "another program listens there: stop it or change [listen] admin",
+            _ => "change [listen] admin",
+        };
+        Refusal::line(format!("cannot listen on {address} for the operator: {error}; {help}"))
+    })
+}
+
+fn pipeline(config: &Config, policy: Policy, workers: usize) -> Arc<Pipeline> {
+    Pipeline::new(Parts {
+        policy,
+        cache: Cache::new(&config.cache),
+        upstream: Upstream::new(&config.upstream, Arc::new(upstream::System)),
+        locals: Locals::new(&config.local),
+        telemetry: Telemetry::new(workers),
+        clock: Clock::system(),
+        settings: config.pipeline.clone(),
+    })
+}
+
+fn shared(config: &Config, pipeline: &Arc<Pipeline>, certificates: &Arc<Certificates>) -> Arc<Shared> {
+    let dot_tls = tls::server_config(certificates, &[b"dot"]);
+    let doh_tls = tls::server_config(certificates, &[b"h2", b"http/1.1"]);
+    let telemetry = Arc::clone(pipeline.telemetry());
+    Shared::new(Arc::clone(pipeline), config.listen.clone(), dot_tls, doh_tls, telemetry)
+}
+
+/// One thread, runtime and set of listeners per worker. The receiver hears of each that ends, and `None` when all have.
+fn start_workers(
+    bound: Vec<listener::Bound>,
+    shared: &Arc<Shared>,
+    phases: &watch::Receiver<Phase>,
+) -> Result<mpsc::Receiver<()>, Refusal> {
+    let (ended, receiver) = mpsc::channel(bound.len().max(1));
+    for (number, bound) in bound.into_iter().enumerate() {
+        let (shared, phase, ended) = (Arc::clone(shared), phases.clone(), ended.clone());
+        let work = move || {
+            let _ended = Ended(ended);
+            shared.telemetry.enter(number);
+            match runtime::Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => {
+                    if let Err(error) = runtime.block_on(listener::run(bound, shared, phase)) {
+                        tracing::error!(%error, "worker ended");
+                    }
+                }
+                Err(error) => tracing::error!(%error, "cannot make a runtime"),
+            }
+        };
+        thread::Builder::new()
+            .name(format!("worker-{number}"))
+            .spawn(work)
+            .map_err(|error| Refusal::line(format!("cannot start a worker thread: {error}")))?;
+    }
+    Ok(receiver)
+}
+
+/// Tells that a worker has ended, also where it panicked.
+struct Ended(mpsc::Sender<()>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        // There is room for each worker; and nobody listens any more where the whole process ends.
+        let _ = self.0.try_send(());
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_that_fails_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = load::Settings { orders: Some(folder.path().join("orders")), ..load::Settings::default() };
+        let last_line = || {
+            let loaded = load::load(&settings, &[], Timestamp::now());
+            not_started(&loaded).lines.pop().unwrap()
+        };
+        assert!(last_line().contains("the folder of orders cannot be read"), "{}", last_line());
+        std::fs::create_dir(folder.path().join("orders")).unwrap();
+        std::fs::write(folder.path().join("orders/a.toml"), "id = 1\nissuer = 2").unwrap();
+        assert_eq!(last_line(), "not started: 1 file above has no last good copy; mend or remove it");
+        std::fs::write(folder.path().join("orders/b.toml"), "").unwrap();
+        assert_eq!(last_line(), "not started: 2 files above have no last good copy; mend or remove them");
+    }
+}

@@ -1,0 +1,400 @@
+//! Follows the files of the configuration: what has changed is read, compiled, put in force.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use notify::Watcher;
+use tokio::sync::Notify;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+use crate::config::Config;
+use crate::mistake::Mistake;
+use crate::pipeline::Pipeline;
+use crate::policy::Policy;
+use crate::policy::load::{self, Loaded};
+use crate::telemetry::health::Health;
+use crate::tls::Certificates;
+
+/// How often the time of day is looked at for orders that begin or end.
+const CLOCK_CHECK: Duration = Duration::from_millis(250);
+
+/// How long after the first sign of a change the files are read: an editor touches a file more than once.
+const SETTLE: Duration = Duration::from_millis(100);
+
+/// How often the files are looked at where no sign comes: network file systems, links to other folders, a folder put
+/// in another's place. With [`SETTLE`] it stays within the second that a change may take.
+const POLL: Duration = Duration::from_millis(500);
+
+/// How many files of one fate a reason of `/health` shows; the rest are counted.
+const FILES_TOLD_MAX: usize = 3;
+
+/// What a reload needs to know.
+#[derive(Debug)]
+pub(super) struct Reloader {
+    pub(super) config_path: PathBuf,
+    pub(super) config: Config,
+    pub(super) pipeline: Arc<Pipeline>,
+    pub(super) certificates: Arc<Certificates>,
+    pub(super) health: Health,
+    /// The sections that have changed and wait for a restart.
+    pub(super) waiting: Vec<&'static str>,
+}
+
+/// A file as it was when it was last looked at, by the time of its last change of any kind, its size and its inode;
+/// None: it was not there. The time of change and not of writing: who may read a file matters too, and `cp -p` and tar
+/// bring an old time of writing along.
+type Print = (PathBuf, Option<((i64, i64), u64, u64)>);
+
+impl Reloader {
+    /// Follows the files and the clock; never ends. `hangup` is told of each SIGHUP.
+    pub(super) async fn run(mut self, hangup: Arc<Notify>) {
+        let stirred = Arc::new(Notify::new());
+        let mut watcher = watch(&self.folders(), &stirred);
+        let mut prints = self.prints();
+        let mut clock = interval(CLOCK_CHECK);
+        clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut poll = interval(POLL);
+        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let asked = tokio::select! {
+                _ = clock.tick() => {
+                    self.follow_clock();
+                    continue;
+                }
+                () = hangup.notified() => true,
+                () = stirred.notified() => {
+                    sleep(SETTLE).await;
+                    false
+                }
+                _ = poll.tick() => false,
+            };
+            // Taken before the files are read: what changes meanwhile is seen the next time.
+            let found = self.prints();
+            if asked || found != prints {
+                prints = found;
+                let folders = self.folders();
+                self.reload().await;
+                if folders != self.folders() {
+                    watcher = watch(&self.folders(), &stirred);
+                    prints = self.prints();
+                }
+            }
+            let _ = &watcher;
+        }
+    }
+
+    /// Each moment at which an order begins or ends makes a new generation over the same index.
+    fn follow_clock(&mut self) {
+        let policy = self.pipeline.policy();
+        let now = Timestamp::now();
+        self.tell_expiry(now);
+        if policy.changed_since_made(now) {
+            tracing::info!(in_force = policy.orders_in_force(now), "an order has begun or ended");
+            self.pipeline.install(policy.next(now));
+        }
+    }
+
+    async fn reload(&mut self) {
+        self.reload_certificate();
+        // Orders and lists are read again even where the configuration cannot be: an order does not wait for it.
+        match Config::read(&self.config_path) {
+            Ok(config) => self.take(config),
+            Err(mistakes) => self.health.degrade("configuration", Some(tell(&mistakes))),
+        }
+        self.reload_policy().await;
+    }
+
+    fn take(&mut self, config: Config) {
+        self.health.degrade("configuration", None);
+        let waiting = needing_restart(&self.config, &config);
+        // Told once, not with each reload until then.
+        for section in waiting.iter().filter(|section| !self.waiting.contains(section)) {
+            tracing::warn!(section, "changed; it takes effect after a restart");
+        }
+        self.waiting = waiting;
+        self.config.policy = config.policy;
+    }
+
+    fn reload_certificate(&self) {
+        match self.certificates.reload(Timestamp::now()) {
+            Ok(changed) => {
+                if changed {
+                    tracing::info!("new certificate; connections from now on get it");
+                }
+                // Also where the files are back to what is in use.
+                self.health.degrade("certificate", None);
+            }
+            Err(error) => self.health.degrade("certificate", Some(format!("{error}; the old one stays"))),
+        }
+    }
+
+    fn tell_expiry(&self, now: Timestamp) {
+        if self.certificates.not_after() < now {
+            let reason = format!("expired at {}; renew it", self.certificates.not_after());
+            self.health.degrade("certificate-expiry", Some(reason));
+        } else {
+            self.health.degrade("certificate-expiry", None);
+        }
+    }
+
+    async fn reload_policy(&self) {
+        let (settings, pipeline) = (self.config.policy.clone(), Arc::clone(&self.pipeline));
+        let generation = pipeline.policy().generation() + 1;
+        // Off the runtime: a million names take a second. The old policy is dropped there too.
+        let made = tokio::task::spawn_blocking(move || {
+            let now = Timestamp::now();
+            let held: Vec<_> = pipeline.policy().orders().iter().map(|order| order.loaded.clone()).collect();
+            let loaded = load::load(&settings, &held, now);
+            let policy = Policy::compile(&loaded, generation, now)?;
+            let rules = policy.rules();
+            pipeline.install(policy);
+            Ok::<_, String>((loaded, rules))
+        });
+        match made.await {
+            Ok(Ok((loaded, rules))) => {
+                tracing::info!(generation, rules, orders = loaded.orders.len(), "policy in force");
+                tell_loaded(&self.health, &loaded);
+            }
+            Ok(Err(what)) => self.health.degrade("orders", Some(format!("{what}; the policy stays as it was"))),
+            Err(error) => {
+                self.health.degrade("orders", Some(format!("reload failed: {error}; the policy stays as it was")))
+            }
+        }
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        let lists = self.config.policy.lists.iter().map(|list| list.file.clone());
+        let tls = &self.config.tls;
+        let fixed = [self.config_path.clone(), tls.certificate.clone(), tls.key.clone()];
+        fixed.into_iter().chain(lists).collect()
+    }
+
+    fn folders(&self) -> Vec<PathBuf> {
+        let parent = |file: PathBuf| match file.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        let mut folders: Vec<_> =
+            self.files().into_iter().map(parent).chain(self.config.policy.orders.clone()).collect();
+        folders.sort();
+        folders.dedup();
+        folders
+    }
+
+    fn prints(&self) -> Vec<Print> {
+        let orders = self.config.policy.orders.iter().flat_map(|folder| fs::read_dir(folder).into_iter().flatten());
+        let mut files = self.files();
+        // What editors leave beside an order is no reason to read all again.
+        let is_order = |file: &PathBuf| file.extension().is_some_and(|extension| extension == "toml");
+        files.extend(orders.flatten().map(|entry| entry.path()).filter(is_order));
+        files.sort();
+        files.into_iter().map(print).collect()
+    }
+}
+
+fn print(file: PathBuf) -> Print {
+    let print = fs::metadata(&file).ok().map(|seen| ((seen.ctime(), seen.ctime_nsec()), seen.len(), seen.ino()));
+    (file, print)
+}
+
+/// Watches folders for as long as the watcher lives; None where the machine cannot, which the poll makes up for.
+fn watch(folders: &[PathBuf], stirred: &Arc<Notify>) -> Option<notify::RecommendedWatcher> {
+    let stirred = Arc::clone(stirred);
+    let told = move |event: notify::Result<notify::Event>| {
+        // Reading a file stirs its folder too; that must not make us read it again.
+        if event.is_ok_and(|event| !event.kind.is_access()) {
+            stirred.notify_one();
+        }
+    };
+    let mut watcher = notify::recommended_watcher(told)
+        .inspect_err(|error| tracing::warn!(%error, "files cannot be watched; they are looked at twice a second"))
+        .ok()?;
+    for folder in folders {
+        if let Err(error) = watcher.watch(folder, notify::RecursiveMode::NonRecursive) {
+            tracing::warn!(folder = %folder.display(), %error, "cannot be watched; it is looked at twice a second");
+        }
+    }
+    Some(watcher)
+}
+
+/// What a reload found that an operator must know.
+pub(super) fn tell_loaded(health: &Health, loaded: &Loaded) {
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    health.degrade("orders", wrong_with_orders(loaded));
+    health.degrade("lists", wrong_with_lists(loaded));
+}
+
+/// What is wrong with which order files, and what is carried out all the same.
+fn wrong_with_orders(loaded: &Loaded) -> Option<String> {
+    let is_list = |mistake: &Mistake| loaded.settings.lists.iter().any(|list| list.file == mistake.file);
+    let is_folder = |mistake: &Mistake| Some(&mistake.file) == loaded.settings.orders.as_ref();
+    let refused = || loaded.refused.iter().filter(|mistake| !is_list(mistake));
+    let pending = loaded.orders.iter().flat_map(|order| &order.pending);
+    let told = [
+        // It stands for all its orders.
+        fate(refused().filter(|mistake| is_folder(mistake)), "the orders stay as they were"),
+        fate(refused().filter(|mistake| !is_folder(mistake)), "this order is not carried out"),
+        fate(pending.filter(|mistake| !is_folder(mistake)), "its last good copy stays in force"),
+    ];
+    join(told)
+}
+
+/// The same of lists.
+fn wrong_with_lists(loaded: &Loaded) -> Option<String> {
+    let is_list = |mistake: &&Mistake| loaded.settings.lists.iter().any(|list| list.file == mistake.file);
+    let told = [
+        fate(loaded.refused.iter().filter(is_list), "this list is not in use"),
+        fate(loaded.lists.iter().flat_map(|list| &list.pending), "the list stays as it was"),
+    ];
+    join(told)
+}
+
+fn join<const KINDS: usize>(told: [Option<String>; KINDS]) -> Option<String> {
+    let told: Vec<String> = told.into_iter().flatten().collect();
+    (!told.is_empty()).then(|| told.join(" | "))
+}
+
+/// The first mistake of each file, of the first few files, with what became of it; the other files are counted.
+fn fate<'m>(mistakes: impl Iterator<Item = &'m Mistake>, fate: &str) -> Option<String> {
+    let mut first: Vec<&Mistake> = mistakes.collect();
+    first.dedup_by_key(|mistake| &mistake.file);
+    let more = first.len().saturating_sub(FILES_TOLD_MAX);
+    let mut told: Vec<String> = first.iter().take(FILES_TOLD_MAX).map(|mistake| format!("{mistake}; {fate}")).collect();
+    if more > 0 {
+        told.push(format!("{more} more; {fate}; `bailiwick check` prints all"));
+    }
+    (!told.is_empty()).then(|| told.join(" | "))
+}
+
+fn tell(mistakes: &[Mistake]) -> String {
+    let first = mistakes.first().map(ToString::to_string).unwrap_or_default();
+    match mistakes.len() {
+        0 | 1 => first,
+        count => format!("{first} (and {} more; `bailiwick check` prints all)", count - 1),
+    }
+}
+
+/// Sections whose values are read at start only.
+fn needing_restart(old: &Config, new: &Config) -> Vec<&'static str> {
+    let sections = [
+        ("[listen] or [limits]", old.listen != new.listen || old.admin != new.admin || old.threads != new.threads),
+        ("[resolver]", old.local != new.local),
+        ("[tls]", old.tls != new.tls),
+        ("[upstream]", old.upstream != new.upstream),
+        ("[upstream], [cache] or [limits]", old.pipeline != new.pipeline),
+        ("[cache]", old.cache != new.cache),
+    ];
+    sections.into_iter().filter(|(_, changed)| *changed).map(|(section, _)| section).collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use std::fs::{File, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
+
+    use super::*;
+    use crate::policy::index::Covers;
+    use crate::policy::list::Format;
+    use crate::policy::load::{ListSettings, LoadedOrder, Settings};
+    use crate::policy::order::Effect;
+
+    const ORDER: &str = "id = 'x'\nissuer = 'Example Court'\njurisdiction = ['*']\nreceived = 2026-01-01T00:00:00Z\n\
+                         state = 'in-force'\n[[target]]\nsubtree = ['a.example']\n";
+
+    /// A folder with an order that is in force and a list that was read once, and the orders held.
+    fn machine(folder: &Path) -> (Settings, Vec<LoadedOrder>) {
+        fs::create_dir(folder.join("orders")).unwrap();
+        fs::write(folder.join("orders/x.toml"), ORDER).unwrap();
+        let file = folder.join("mine.txt");
+        fs::write(&file, "a.example\n").unwrap();
+        let (name, format, effect) = ("mine".to_owned(), Format::Domains, Effect::NxDomain);
+        let lists = vec![ListSettings { name, file, format, covers: Covers::Subtree, effect }];
+        let (orders, state) = (Some(folder.join("orders")), Some(folder.join("state")));
+        let settings = Settings { orders, state, lists, ..Settings::default() };
+        let held = load::load(&settings, &[], Timestamp::now()).orders;
+        (settings, held)
+    }
+
+    /// What `/health` says after a reload, the folder left out.
+    fn told(folder: &Path, settings: &Settings, held: &[LoadedOrder]) -> Vec<(&'static str, String)> {
+        let health = Health::default();
+        tell_loaded(&health, &load::load(settings, held, Timestamp::now()));
+        let short = |reason: String| reason.replace(&format!("{}/", folder.display()), "");
+        health.snapshot().degraded.into_iter().map(|each| (each.component, short(each.reason))).collect()
+    }
+
+    #[test]
+    fn a_change_of_any_kind_shows_in_a_print() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("order.toml");
+        let write = |text: &str| fs::write(&file, text).unwrap();
+        let seen = || print(file.clone());
+        let mut before = seen();
+        let mut changed = |how: &str| {
+            let now = seen();
+            assert_ne!(now, before, "{how}");
+            before = now;
+        };
+        write("one");
+        changed("made");
+        // The kernel's clock for files ticks some hundred times a second.
+        std::thread::sleep(Duration::from_millis(20));
+        let written = fs::metadata(&file).unwrap().modified().unwrap();
+        write("two");
+        File::options().write(true).open(&file).unwrap().set_modified(written).unwrap();
+        changed("written over, as `cp -p` does");
+        std::thread::sleep(Duration::from_millis(20));
+        fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+        changed("made readable to others, or not");
+        fs::remove_file(&file).unwrap();
+        changed("removed");
+    }
+
+    #[test]
+    fn health_says_what_is_carried_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let (settings, held) = machine(folder.path());
+        let told = || told(folder.path(), &settings, &held);
+        assert_eq!(told(), []);
+        fs::write(folder.path().join("orders/x.toml"), ORDER.replace("a.example", "a..b")).unwrap();
+        let pending = "orders/x.toml:7:12: \"a..b\" is not a name: empty label; its last good copy stays in force";
+        assert_eq!(told(), [("orders", pending.to_owned())]);
+        fs::create_dir(folder.path().join("orders/new.toml")).unwrap();
+        let refused = "orders/new.toml: is not a file; this order is not carried out";
+        assert_eq!(told(), [("orders", format!("{refused} | {pending}"))]);
+        fs::write(folder.path().join("mine.txt"), "").unwrap();
+        let list = "mine.txt: has no rule, and had some before; the list stays as it was";
+        assert_eq!(told()[0], ("lists", list.to_owned()));
+        fs::remove_dir_all(folder.path().join("orders")).unwrap();
+        let (_, reason) = &told()[1];
+        assert!(reason.ends_with("correct [policy] orders; the orders stay as they were"), "{reason}");
+    }
+
+    #[test]
+    fn a_list_that_cannot_be_read_and_has_no_copy_is_not_in_use() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut settings, held) = machine(folder.path());
+        settings.state = None;
+        fs::write(folder.path().join("mine.txt"), "<html>").unwrap();
+        let reason = "mine.txt: is a web page, not a list; see where it is downloaded from; this list is not in use";
+        assert_eq!(told(folder.path(), &settings, &held), [("lists", reason.to_owned())]);
+    }
+
+    #[test]
+    fn a_reason_is_bounded() {
+        let mistakes: Vec<_> = (0..1_000).map(|number| Mistake::of_file(Path::new(&number.to_string()), "?")).collect();
+        let twice = mistakes.iter().flat_map(|mistake| [mistake, mistake]);
+        assert_eq!(
+            fate(twice, "gone").unwrap(),
+            "0: ?; gone | 1: ?; gone | 2: ?; gone | 997 more; gone; `bailiwick check` prints all"
+        );
+    }
+}
