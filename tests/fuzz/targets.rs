@@ -1,0 +1,128 @@
+//! What is done with fuzzed octets: one function per parser, each holding its results to what must be true of them.
+//!
+//! Shared by `tests/fuzz.rs` (stable, as plain tests) and `fuzz/` (`cargo fuzz`).
+
+use std::path::Path;
+
+use bailiwick::config::Config;
+use bailiwick::dns::edns::Asked;
+use bailiwick::dns::message::{Header, Question, Records};
+use bailiwick::dns::{Name, Qclass, Qtype};
+use bailiwick::policy::list::{self, Format};
+use bailiwick::policy::order::Order;
+use bailiwick::query::{Query, Reply, Transport};
+
+/// A message from a client. What is taken as a query, asked again from its parts, is the same query.
+pub fn query(octets: &[u8]) {
+    let Ok(query) = Query::read(octets, Transport::Doh) else { return };
+    let question = &query.echo.question;
+    assert_eq!(octets[12..12 + question.len()], **question, "the echo is the question as it came");
+    let mut again = vec![0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    again.extend(question.iter());
+    let again = Query::read(&again, Transport::Dot);
+    let same = again.is_ok_and(|again| again.qname == query.qname && again.qtype == query.qtype);
+    assert!(same, "what was read once is read again");
+}
+
+/// A message from an upstream, asked for whatever its own question says. What is kept can be walked and read again.
+pub fn reply(octets: &[u8]) {
+    let Ok(question) = Question::read(octets) else { return };
+    let Question { qname, qtype, qclass, .. } = &question;
+    let Ok(mut reply) = Reply::read(octets, qname, *qtype, *qclass) else { return };
+    assert!(reply.octets().len() <= octets.len(), "a reply never grows");
+    let counts = reply.header().counts;
+    let walked = reply.records().count();
+    assert_eq!(
+        walked,
+        counts[1..].iter().map(|count| usize::from(*count)).sum::<usize>(),
+        "every record can be walked"
+    );
+    assert!(reply.records().all(|record| record.rtype != Qtype::OPT), "an OPT is hop by hop");
+    reply.map_ttls(|record| record.ttl() / 2);
+    let again = Reply::read(reply.octets(), qname, *qtype, *qclass).map(|again| again.octets().to_vec());
+    assert_eq!(again.as_deref(), Ok(reply.octets()), "what was kept is a reply still");
+    let other = Qtype(qtype.0.wrapping_add(1));
+    assert!(Reply::read(octets, qname, other, Qclass::IN).is_err(), "a reply to another question is none");
+}
+
+/// A walk over the records of anything.
+pub fn records(octets: &[u8]) {
+    let (Some(header), Ok(question)) = (Header::read(octets), Question::read(octets)) else { return };
+    for record in Records::new(octets, &header, question.end).map_while(Result::ok) {
+        let _ = (record.owner(), record.ttl(), record.soa_minimum(), record.rdata());
+        if let Some(skip) = record.rtype.target_at() {
+            let _ = record.rdata_name(skip);
+        }
+        assert!(record.start < record.end && record.end <= octets.len(), "a record lies within its message");
+    }
+}
+
+/// A name in a message. Its wire form reads as itself, and so does its text.
+pub fn name(octets: &[u8]) {
+    let Ok((name, end)) = Name::parse(octets, 0) else { return };
+    assert!(end <= octets.len() && name.as_wire().len() <= 255, "within bounds");
+    let (again, _) = Name::parse(name.as_wire(), 0).expect("a wire form that we made");
+    assert_eq!(again, name, "the wire form is stable");
+    if !name.is_root() {
+        assert_eq!(Name::from_text(&name.to_string()).as_ref(), Ok(&name), "the text says the name");
+    }
+    assert!(name.is_at_or_below(&name.ancestor(name.labels() / 2)), "a name is below its ancestors");
+}
+
+/// A name as a person writes it. What it prints reads as itself.
+pub fn name_text(octets: &[u8]) {
+    let Ok(text) = std::str::from_utf8(octets) else { return };
+    let Ok(name) = Name::from_text(text) else { return };
+    assert_eq!(Name::from_text(&name.to_string()).as_ref(), Ok(&name), "the text says the name");
+}
+
+/// The RDATA of an OPT.
+pub fn opt(octets: &[u8]) {
+    let _ = Asked::read([0, 0, 0x80, 0], octets);
+}
+
+fn list(format: Format, octets: &[u8]) {
+    let lines = octets.split(|octet| *octet == b'\n').count() as u32;
+    let mut faults = 0;
+    list::read(
+        format,
+        octets,
+        |name, line| assert!((1..=lines).contains(&line) && name.labels() > 0, "a rule stands on a line"),
+        |fault| {
+            faults += 1;
+            assert!((1..=lines).contains(&fault.line), "a fault stands on a line");
+        },
+    );
+    assert!(faults <= octets.len(), "no more faults than octets");
+}
+
+/// A list of format `domains`.
+pub fn list_domains(octets: &[u8]) {
+    list(Format::Domains, octets);
+}
+
+/// A list of format `hosts`.
+pub fn list_hosts(octets: &[u8]) {
+    list(Format::Hosts, octets);
+}
+
+/// An order file. Every mistake has its place in the file.
+pub fn order(octets: &[u8]) {
+    let Ok(text) = std::str::from_utf8(octets) else { return };
+    match Order::read(Path::new("order.toml"), text) {
+        Ok(order) => assert!(!order.targets.is_empty() && !order.id.is_empty(), "an order has an id and a target"),
+        Err(mistakes) => {
+            assert!(!mistakes.is_empty(), "a file is refused for a reason");
+            // A mistake may stand behind the last line end, so on a line more than there are.
+            assert!(mistakes.iter().all(|mistake| mistake.line <= text.split('\n').count()), "within the file");
+        }
+    }
+}
+
+/// A configuration file.
+pub fn config(octets: &[u8]) {
+    let Ok(text) = std::str::from_utf8(octets) else { return };
+    if let Err(mistakes) = Config::parse(Path::new("bailiwick.toml"), text) {
+        assert!(!mistakes.is_empty(), "a file is refused for a reason");
+    }
+}
