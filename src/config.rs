@@ -82,6 +82,7 @@ fn text_of(path: &Path) -> Result<String, Mistake> {
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
+    use crate::mistake::MISTAKES_MAX;
 
     #[test]
     fn what_is_not_text_has_its_place() {
@@ -95,5 +96,13 @@ mod tests {
         assert!(Config::read(&path).unwrap_err()[0].what.contains("longer than"));
         std::fs::write(&path, "").unwrap();
         assert_eq!(Config::read(&path), Config::parse(Path::new("other.toml"), ""));
+    }
+
+    #[test]
+    fn mistakes_without_end_are_counted() {
+        let text: String = (0..MISTAKES_MAX + 5).map(|number| format!("k{number} = 1\n")).collect();
+        let found = Config::parse(Path::new("a.toml"), &text).unwrap_err();
+        assert_eq!(found.len(), MISTAKES_MAX + 1);
+        assert_eq!(found[MISTAKES_MAX].to_string(), "a.toml: and 5 more mistakes");
     }
 }

@@ -4,6 +4,9 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+/// The most mistakes shown of one file; the rest are counted.
+pub const MISTAKES_MAX: usize = 100;
+
 /// One mistake. Its `Display` is one line: `file:line:column: what; what to do`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mistake {
@@ -38,6 +41,25 @@ impl Mistake {
     }
 }
 
+/// Where the lines of a text begin: the line of each of many places is found without a walk over the text each time.
+#[derive(Debug)]
+pub struct Lines(Vec<usize>);
+
+impl Lines {
+    /// Those of a text.
+    #[must_use]
+    pub fn of(text: &str) -> Self {
+        let newlines = text.bytes().enumerate().filter(|(_, octet)| *octet == b'\n');
+        Self(std::iter::once(0).chain(newlines.map(|(at, _)| at + 1)).collect())
+    }
+
+    /// The line of an octet, from 1.
+    #[must_use]
+    pub fn line(&self, at: usize) -> u32 {
+        u32::try_from(self.0.partition_point(|start| *start <= at)).unwrap_or(u32::MAX)
+    }
+}
+
 impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:", self.file.display())?;
@@ -49,3 +71,22 @@ impl fmt::Display for Mistake {
 }
 
 impl std::error::Error for Mistake {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_the_same_from_either() {
+        for text in ["", "\n", "a", "a\n\nb\r\nc\u{e9}\n"] {
+            let lines = Lines::of(text);
+            for at in 0..=text.len() {
+                assert_eq!(
+                    lines.line(at) as usize,
+                    Mistake::at(Path::new("a"), text, at..at, "").line,
+                    "{text:?} {at}"
+                );
+            }
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! A TOML table read key by key, mistakes gathered with their places.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt::Display;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -13,37 +13,52 @@ use toml::de::{DeTable, DeValue};
 use toml::value::Datetime;
 
 use crate::dns::Name;
-use crate::mistake::Mistake;
+use crate::mistake::{Lines, MISTAKES_MAX, Mistake};
 
 /// Mistakes in one file, as they are found.
 #[derive(Debug)]
 pub(super) struct Mistakes<'f> {
     file: &'f Path,
     source: &'f str,
+    lines: Lines,
     found: RefCell<Vec<(usize, Mistake)>>,
+    /// Mistakes beyond [`MISTAKES_MAX`].
+    more: Cell<usize>,
 }
 
 impl<'f> Mistakes<'f> {
     pub(super) fn new(file: &'f Path, source: &'f str) -> Self {
-        Self { file, source, found: RefCell::default() }
+        Self { file, source, lines: Lines::of(source), found: RefCell::default(), more: Cell::default() }
     }
 
     /// Notes a mistake at octets `span`.
     pub(super) fn add(&self, span: Range<usize>, what: impl Into<String>) {
-        self.found.borrow_mut().push((span.start, Mistake::at(self.file, self.source, span, what)));
+        let mut found = self.found.borrow_mut();
+        if found.len() < MISTAKES_MAX {
+            found.push((span.start, Mistake::at(self.file, self.source, span, what)));
+        } else {
+            self.more.set(self.more.get() + 1);
+        }
     }
 
     /// The file and the line of octets `span`.
     pub(super) fn place(&self, span: Range<usize>) -> (PathBuf, u32) {
-        let line = Mistake::at(self.file, self.source, span, "").line;
-        (self.file.to_owned(), u32::try_from(line).unwrap_or(u32::MAX))
+        (self.file.to_owned(), self.lines.line(span.start))
     }
 
     /// All of them, from the top of the file down; Ok where there are none.
     pub(super) fn none(self) -> Result<(), Vec<Mistake>> {
         let mut found = self.found.into_inner();
         found.sort_by_key(|(start, _)| *start);
-        if found.is_empty() { Ok(()) } else { Err(found.into_iter().map(|(_, mistake)| mistake).collect()) }
+        if found.is_empty() {
+            return Ok(());
+        }
+        let mut mistakes: Vec<_> = found.into_iter().map(|(_, mistake)| mistake).collect();
+        let more = self.more.get();
+        if more > 0 {
+            mistakes.push(Mistake::of_file(self.file, format!("and {more} more mistakes")));
+        }
+        Err(mistakes)
     }
 }
 

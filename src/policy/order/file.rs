@@ -147,10 +147,10 @@ fn check_expiry(
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
-    use super::super::reader::MISTAKES_MAX;
     use super::super::value::EFFECT_WANTED;
     use super::*;
     use crate::dns::Name;
+    use crate::mistake::MISTAKES_MAX;
     use crate::policy::index::Covers;
     use crate::policy::order::{Effect, Jurisdiction, State};
     use crate::policy::origin::Country;

@@ -6,10 +6,7 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::mistake::Mistake;
-
-/// The most mistakes shown of one file; the rest are counted.
-pub(super) const MISTAKES_MAX: usize = 100;
+use crate::mistake::{Lines, MISTAKES_MAX, Mistake};
 
 /// The characters of a value that a mistake repeats.
 const QUOTED_CHARS_MAX: usize = 60;
@@ -24,8 +21,7 @@ pub(super) type Meaning<T> = Result<T, String>;
 pub(super) struct Reader<'t> {
     pub(super) file: &'t Path,
     text: &'t str,
-    /// Where each line begins, in octets.
-    lines: Vec<usize>,
+    lines: Lines,
     pub(super) mistakes: Vec<Mistake>,
     /// Mistakes beyond [`MISTAKES_MAX`].
     more: usize,
@@ -33,9 +29,7 @@ pub(super) struct Reader<'t> {
 
 impl<'t> Reader<'t> {
     pub(super) fn new(file: &'t Path, text: &'t str) -> Self {
-        let newlines = text.bytes().enumerate().filter(|(_, octet)| *octet == b'\n');
-        let lines = std::iter::once(0).chain(newlines.map(|(at, _)| at + 1)).collect();
-        Self { file, text, lines, mistakes: Vec::new(), more: 0 }
+        Self { file, text, lines: Lines::of(text), mistakes: Vec::new(), more: 0 }
     }
 
     pub(super) fn mistake(&mut self, span: Range<usize>, what: impl Into<String>) {
@@ -57,7 +51,7 @@ impl<'t> Reader<'t> {
 
     /// The line of an octet, from 1.
     pub(super) fn line(&self, at: usize) -> u32 {
-        u32::try_from(self.lines.partition_point(|start| *start <= at)).unwrap_or(u32::MAX)
+        self.lines.line(at)
     }
 
     /// Reads the value of a key that must be there.
