@@ -12,7 +12,7 @@ mod race;
 mod scripted;
 mod server;
 mod sockets;
-mod system;
+pub mod system;
 mod tcp;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]

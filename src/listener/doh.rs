@@ -2,8 +2,8 @@
 
 mod activity;
 mod connection;
-mod frames;
-mod request;
+pub mod frames;
+pub mod request;
 mod response;
 mod stream;
 

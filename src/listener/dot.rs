@@ -1,7 +1,7 @@
 //! DNS over TLS: two-octet framing, pipelining, answers out of order (RFC 7858, 7766).
 
 mod desk;
-mod framer;
+pub mod framer;
 mod turns;
 
 use std::sync::Arc;

@@ -56,7 +56,8 @@ fn read(path: &Path) -> Option<String> {
 }
 
 /// The addresses of `nameserver` lines, each once, at most [`SYSTEM_RESOLVERS_MAX`]. Everything else is passed over.
-fn parse(text: &str) -> Vec<SocketAddr> {
+#[must_use]
+pub fn parse(text: &str) -> Vec<SocketAddr> {
     let mut addresses = Vec::new();
     for address in text.lines().filter_map(nameserver) {
         if addresses.len() < SYSTEM_RESOLVERS_MAX && !addresses.contains(&address) {

@@ -4,13 +4,18 @@
 
 use std::path::Path;
 
+use bailiwick::admin::ExplainQuery;
 use bailiwick::config::Config;
 use bailiwick::dns::edns::Asked;
 use bailiwick::dns::message::{Header, Question, Records};
 use bailiwick::dns::{Name, Qclass, Qtype};
+use bailiwick::listener::doh::frames::Frames;
+use bailiwick::listener::doh::request::{self, Source, URL_MESSAGE_OCTETS_MAX};
+use bailiwick::listener::dot::framer::Framer;
 use bailiwick::policy::list::{self, Format};
 use bailiwick::policy::order::Order;
 use bailiwick::query::{Query, Reply, Transport};
+use bailiwick::upstream::system;
 
 /// A message from a client. What is taken as a query, asked again from its parts, is the same query.
 pub fn query(octets: &[u8]) {
@@ -125,4 +130,54 @@ pub fn config(octets: &[u8]) {
     if let Err(mistakes) = Config::parse(Path::new("bailiwick.toml"), text) {
         assert!(!mistakes.is_empty(), "a file is refused for a reason");
     }
+}
+
+/// What a DoT client sends: cut anywhere, it is the same messages.
+pub fn dot_frames(octets: &[u8]) {
+    let (at, octets) = octets.split_first().map_or((0, octets), |(at, rest)| (usize::from(*at), rest));
+    let (first, second) = octets.split_at(at.min(octets.len()));
+    let messages = |parts: &[&[u8]]| {
+        let (mut framer, mut messages) = (Framer::default(), Vec::new());
+        for part in parts {
+            framer.feed(part, |message| {
+                messages.push(message.to_vec());
+                true
+            });
+            assert!(!framer.has_whole(), "whole messages are handed on");
+        }
+        (messages, framer.has_begun())
+    };
+    assert_eq!(messages(&[octets]), messages(&[first, second]), "where a read ends changes nothing");
+}
+
+/// The URL of a DoH request.
+pub fn doh_request(octets: &[u8]) {
+    let Ok(request) = http::Request::get(octets).header("host", "dns.example").body(()) else { return };
+    let (head, ()) = request.into_parts();
+    if let Ok(Source::Parameter(text)) = request::source(&head, "/dns-query") {
+        let mut into = [0; URL_MESSAGE_OCTETS_MAX];
+        let decoded = request::decode(text, &mut into).map(<[u8]>::len);
+        assert!(decoded.is_err() || decoded.is_ok_and(|length| length <= text.len()), "base64 shrinks");
+    }
+}
+
+/// What an HTTP/2 client sends: cut anywhere, the same is still to come.
+pub fn http2_frames(octets: &[u8]) {
+    let (mut whole, mut drip) = (Frames::new(), Frames::new());
+    let dripped = octets.chunks(1).fold(false, |_, octet| drip.follow(octet));
+    assert!(octets.is_empty() || whole.follow(octets) == dripped, "where a read ends changes nothing");
+}
+
+/// `/etc/resolv.conf`.
+pub fn resolv_conf(octets: &[u8]) {
+    assert!(system::parse(&String::from_utf8_lossy(octets)).len() <= system::SYSTEM_RESOLVERS_MAX, "within its bound");
+}
+
+/// The query of `/explain`. What is read can be written and read again.
+pub fn explain_query(octets: &[u8]) {
+    let Ok(text) = std::str::from_utf8(octets) else { return };
+    let Ok(query) = ExplainQuery::from_query(text) else { return };
+    let path = query.to_path();
+    let (_, again) = path.split_once('?').expect("a path with a query");
+    assert_eq!(ExplainQuery::from_query(again), Ok(query), "what was written is read");
 }

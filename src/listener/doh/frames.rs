@@ -11,7 +11,7 @@ const END_HEADERS: u8 = 4;
 
 /// Follows frames as their octets come in; h2 itself does not say that it waits for the rest of one.
 #[derive(Debug)]
-pub(super) struct Frames {
+pub struct Frames {
     header: [u8; HEADER_OCTETS],
     /// Octets of `header` that are there.
     read: usize,
@@ -21,14 +21,21 @@ pub(super) struct Frames {
     in_field_block: bool,
 }
 
+impl Default for Frames {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Frames {
     /// In front of the preface.
-    pub(super) const fn new() -> Self {
+    #[must_use]
+    pub const fn new() -> Self {
         Self { header: [0; HEADER_OCTETS], read: 0, left: PREFACE_OCTETS, in_field_block: false }
     }
 
     /// Takes what was read; whether the rest of a frame, or of a field block, is still to come.
-    pub(super) fn follow(&mut self, mut octets: &[u8]) -> bool {
+    pub fn follow(&mut self, mut octets: &[u8]) -> bool {
         while !octets.is_empty() {
             octets = if self.left > 0 { self.skip(octets) } else { self.read_header(octets) };
         }

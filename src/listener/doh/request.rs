@@ -13,13 +13,13 @@ use crate::dns::MESSAGE_OCTETS_MAX;
 use crate::telemetry::Bound;
 
 /// Path and query of a URL, in octets: room for a message of 3,000 by GET. The bound stands in front of the decoder.
-pub(super) const URL_OCTETS_MAX: usize = 4096;
+pub const URL_OCTETS_MAX: usize = 4096;
 
 /// Fields of a request's head. h2 bounds their octets, but crumbs of a cookie cost more than their octets.
 pub(super) const FIELDS_MAX: usize = 64;
 
 /// The longest message that fits in a URL, in octets.
-pub(super) const URL_MESSAGE_OCTETS_MAX: usize = URL_OCTETS_MAX / 4 * 3;
+pub const URL_MESSAGE_OCTETS_MAX: usize = URL_OCTETS_MAX / 4 * 3;
 
 /// Octets of a body that is not wanted that are heard all the same, so that its sender hears why. None is kept.
 const UNWANTED_OCTETS_MAX: usize = 1024 * 1024;
@@ -29,7 +29,7 @@ pub(super) const MEDIA_TYPE: &str = "application/dns-message";
 
 /// What is wrong with a request as HTTP sees it. What is wrong with the message in it is said by DNS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub enum Refusal {
     /// HTTP/1.1 without a Host, or with several (RFC 9112 §3.2).
     Host,
     /// A path that is not DoH's.
@@ -103,7 +103,7 @@ const TOO_MANY_FIELDS: StatusCode = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
 
 /// Where a request has its message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Source<'a> {
+pub enum Source<'a> {
     /// In the URL, still in base64url.
     Parameter(&'a str),
     /// In the body.
@@ -111,7 +111,10 @@ pub(super) enum Source<'a> {
 }
 
 /// Where the message of a request to the DoH path is, cheapest checks first.
-pub(super) fn source<'a>(head: &'a Parts, path: &str) -> Result<Source<'a>, Refusal> {
+///
+/// # Errors
+/// What HTTP says to a request that has none.
+pub fn source<'a>(head: &'a Parts, path: &str) -> Result<Source<'a>, Refusal> {
     if head.headers.len() > FIELDS_MAX {
         return Err(Refusal::Fields);
     }
@@ -157,7 +160,10 @@ const BASE64URL: GeneralPurpose = GeneralPurpose::new(
 );
 
 /// Decodes a parameter; the octets stand at the beginning of `into`.
-pub(super) fn decode<'b>(parameter: &str, into: &'b mut [u8; URL_MESSAGE_OCTETS_MAX]) -> Result<&'b [u8], Refusal> {
+///
+/// # Errors
+/// When it is not base64url, or longer than a URL can hold.
+pub fn decode<'b>(parameter: &str, into: &'b mut [u8; URL_MESSAGE_OCTETS_MAX]) -> Result<&'b [u8], Refusal> {
     let unpadded = parameter.trim_end_matches("%3D").trim_end_matches("%3d");
     let octets = BASE64URL.decode_slice(unpadded, into).map_err(|_| Refusal::Base64)?;
     Ok(&into[..octets])

@@ -7,7 +7,7 @@ pub(super) const PREFIX_OCTETS: usize = 2;
 
 /// Finds whole messages in what is read; keeps what is left: a message begun, or whole ones that had to wait.
 #[derive(Debug, Default)]
-pub(super) struct Framer {
+pub struct Framer {
     kept: BytesMut,
 }
 
@@ -17,7 +17,7 @@ impl Framer {
     ///
     /// What is kept is bounded where the caller reads on only while [`Self::has_whole`] is false: by one message and
     /// one read.
-    pub(super) fn feed(&mut self, octets: &[u8], take: impl FnMut(&[u8]) -> bool) -> usize {
+    pub fn feed(&mut self, octets: &[u8], take: impl FnMut(&[u8]) -> bool) -> usize {
         if self.kept.is_empty() {
             let (taken, rest) = walk(octets, take);
             self.kept.extend_from_slice(rest);
@@ -35,12 +35,14 @@ impl Framer {
     }
 
     /// Whether anything is kept.
-    pub(super) fn has_begun(&self) -> bool {
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
         !self.kept.is_empty()
     }
 
     /// Whether a whole message is kept.
-    pub(super) fn has_whole(&self) -> bool {
+    #[must_use]
+    pub fn has_whole(&self) -> bool {
         split(&self.kept).is_some()
     }
 }
