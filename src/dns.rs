@@ -3,6 +3,7 @@
 pub mod edns;
 pub mod message;
 pub mod name;
+pub mod special;
 
 use std::fmt;
 

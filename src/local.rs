@@ -7,6 +7,7 @@ use hickory_proto::rr::rdata::svcb::{Alpn, IpHint, SvcParamKey, SvcParamValue, U
 use hickory_proto::rr::rdata::{A, AAAA, SVCB};
 use hickory_proto::serialize::binary::BinEncodable;
 
+use crate::dns::special::{self, Kind};
 use crate::dns::{Ede, Name, Qclass, Qtype, Rcode};
 use crate::query::{Fault, Query};
 
@@ -111,70 +112,14 @@ impl Local {
 /// The names that are ours to answer, before any policy.
 #[derive(Debug)]
 pub struct Locals {
-    zones: Vec<(Name, Kind)>,
     designations: Local,
 }
-
-/// What a special zone is answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// NXDOMAIN for the zone's own name too: nothing exists there.
-    Nothing,
-    /// An empty zone: NODATA at its own name, NXDOMAIN below (RFC 6303 §3).
-    Empty,
-    /// Loopback addresses (RFC 6761 §6.3).
-    Localhost,
-    /// Discovery (RFC 9462).
-    ResolverArpa,
-}
-
-/// Zones that are never forwarded, besides the reverse ones: `.onion` (RFC 7686 §2), `test`, `localhost` and `invalid`
-/// (RFC 6761 §6), `home.arpa` (RFC 8375 §4), `resolver.arpa` (RFC 9462 §6).
-const SPECIAL: [(&str, Kind); 6] = [
-    ("onion", Kind::Nothing),
-    ("test", Kind::Nothing),
-    ("invalid", Kind::Nothing),
-    ("localhost", Kind::Localhost),
-    ("home.arpa", Kind::Empty),
-    ("resolver.arpa", Kind::ResolverArpa),
-];
-
-/// Reverse zones of addresses that mean nothing outside (RFC 6303 §4; `64.100` to `127.100` are RFC 7793's,
-/// `16.172` to `31.172` RFC 1918's: both are added in a loop).
-const REVERSE: [&str; 17] = [
-    "10.in-addr.arpa",
-    "168.192.in-addr.arpa",
-    "0.in-addr.arpa",
-    "127.in-addr.arpa",
-    "254.169.in-addr.arpa",
-    "2.0.192.in-addr.arpa",
-    "100.51.198.in-addr.arpa",
-    "113.0.203.in-addr.arpa",
-    "255.255.255.255.in-addr.arpa",
-    "0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.ip6.arpa",
-    "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.ip6.arpa",
-    "d.f.ip6.arpa",
-    "8.e.f.ip6.arpa",
-    "9.e.f.ip6.arpa",
-    "a.e.f.ip6.arpa",
-    "b.e.f.ip6.arpa",
-    "8.b.d.0.1.0.0.2.ip6.arpa",
-];
 
 impl Locals {
     /// Built once, at start.
     #[must_use]
     pub fn new(settings: &Settings) -> Self {
-        let reverse = (16..32).map(|octet| format!("{octet}.172.in-addr.arpa"));
-        let shared = (64..128).map(|octet| format!("{octet}.100.in-addr.arpa"));
-        let empty = REVERSE.iter().map(ToString::to_string).chain(reverse).chain(shared);
-        let special = SPECIAL.iter().map(|(name, kind)| (name.to_string(), *kind));
-        let zones = special.chain(empty.map(|name| (name, Kind::Empty)));
-        Self {
-            // Every one of these names is a constant of this file, and a test reads them.
-            zones: zones.filter_map(|(name, kind)| Some((Name::from_text(&name).ok()?, kind))).collect(),
-            designations: designations(settings),
-        }
+        Self { designations: designations(settings) }
     }
 
     /// What a query is answered whatever the policy: BADVERS, special names, `resolver.arpa`.
@@ -183,7 +128,7 @@ impl Locals {
         if query.echo.edns.is_some_and(|asked| asked.version > 0) {
             return Some(Local::error(Rcode::BADVERS, None));
         }
-        let (zone, kind) = self.zone_of(&query.qname)?;
+        let (zone, kind) = special::zone_of(&query.qname)?;
         // RFC 8375 §4: whoever validates needs the proof that home.arpa is insecure, and that is above it.
         if query.qtype == Qtype::DS && query.qname == *zone && query.echo.dnssec_ok() && *kind == Kind::Empty {
             return None;
@@ -201,17 +146,7 @@ impl Locals {
     /// Whether a name is ours to answer: policy is never asked about it.
     #[must_use]
     pub fn owns(&self, qname: &Name) -> bool {
-        self.zone_of(qname).is_some()
-    }
-
-    fn zone_of(&self, qname: &Name) -> Option<&(Name, Kind)> {
-        // Nearly every query ends here: its top-level label is none of ours.
-        if qname.is_root()
-            || !matches!(qname.label_from_root(1), b"arpa" | b"onion" | b"test" | b"invalid" | b"localhost")
-        {
-            return None;
-        }
-        self.zones.iter().find(|(zone, _)| qname.is_at_or_below(zone))
+        special::zone_of(qname).is_some()
     }
 
     /// NODATA for every other name and type: a locally served zone (RFC 9462 §6.4), and never NXDOMAIN.
@@ -319,13 +254,6 @@ mod tests {
     fn seen(name: &str, qtype: Qtype) -> Option<(Rcode, Option<String>)> {
         let local = locals().special(&query(name, qtype))?;
         Some((local.rcode, local.denial.map(|denial| denial.name.to_string())))
-    }
-
-    #[test]
-    fn every_name_of_the_tables_is_one() {
-        assert_eq!(locals().zones.len(), SPECIAL.len() + REVERSE.len() + 16 + 64);
-        let hosts = locals().zones.iter().filter(|(zone, _)| zone.labels() == 34).count();
-        assert_eq!(hosts, 2, ":: and ::1 have 32 nibbles");
     }
 
     #[test]

@@ -330,6 +330,7 @@ pub(super) mod tests {
         assert_eq!((config.policy.orders, config.policy.hold_fallback), (None, true));
         assert_eq!(config.policy.state.as_deref(), Some(Path::new("state")));
         assert_eq!((config.local.dot_port, config.local.doh_port), (Some(8853), Some(8443)));
+        assert_eq!(config.pipeline, pipeline::Settings::default(), "stated there for tests and benches");
         assert_eq!(config.pipeline.idle_timeout, Duration::from_secs(65));
         assert_eq!((config.listen.connections, config.listen.connections_per_client), (20_000, 1_000));
         assert_eq!((config.listen.in_flight_per_connection, config.pipeline.in_flight), (256, 10_000));

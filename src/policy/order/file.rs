@@ -552,7 +552,16 @@ subtree = ["fine.example", "not..fine", "com"]
         ] {
             assert_eq!(changed("limetorrents.pro", name), format!("14:5: {what}"));
         }
-        for name in ["onion", "x.onion", "a.LOCALHOST.", "invalid", "a.test", "_dns.resolver.arpa", "x.home.arpa"] {
+        for name in [
+            "168.192.in-addr.arpa",
+            "onion",
+            "x.onion",
+            "a.LOCALHOST.",
+            "invalid",
+            "a.test",
+            "_dns.resolver.arpa",
+            "x.home.arpa",
+        ] {
             let special = format!("14:5: \"{name}\" is a special name, which is never forwarded; take it out");
             assert_eq!(changed("limetorrents.pro", name), special);
             assert!(changed("_mirror.example", name).contains("is a special name"), "{name}");

@@ -8,7 +8,7 @@ use super::Target;
 use super::reader::{Item, Meaning, Reader, is_a, quoted};
 use super::time::day;
 use super::value::{NOTE_OCTETS_MAX, text};
-use crate::dns::Name;
+use crate::dns::{Name, special};
 use crate::policy::index::Covers;
 
 /// The keys of a target, as a mistake lists them.
@@ -17,11 +17,6 @@ const TARGET_KEYS: &str = "subtree, exact, added, source";
 /// The keys of a target that are known, and not supported yet.
 const TARGET_KEYS_LATER: &[&str] =
     &["any-tld", "address", "list", "interval", "received", "due", "effective", "expires", "state"];
-
-/// Names that are answered here before any order is asked, with all below them: RFC 7686, RFC 6761 §6.2–6.4, RFC 9462
-/// and RFC 8375; their labels from the root down. Not ipv4only.arpa, which is forwarded like any other (RFC 8880 §7.1).
-const SPECIAL: [&[&[u8]]; 6] =
-    [&[b"onion"], &[b"localhost"], &[b"invalid"], &[b"test"], &[b"arpa", b"resolver"], &[b"arpa", b"home"]];
 
 pub(super) fn targets(item: Option<Item>, reader: &mut Reader) -> Option<Vec<Target>> {
     let Some(item) = item else {
@@ -98,7 +93,9 @@ fn name(value: &DeValue, covers: Covers) -> Meaning<Name> {
     }
     match name.labels() {
         0 => Err("\".\" is the root, all of DNS; name the site".to_owned()),
-        _ if is_special(&name) => Err(format!("{shown} is a special name, which is never forwarded; take it out")),
+        _ if special::zone_of(&name).is_some() => {
+            Err(format!("{shown} is a special name, which is never forwarded; take it out"))
+        }
         1 if covers == Covers::Subtree => Err(format!("{shown} is a whole top-level domain; name the site")),
         _ => Ok(name),
     }
@@ -108,11 +105,4 @@ fn name(value: &DeValue, covers: Covers) -> Meaning<Name> {
 fn is_host_name(name: &Name) -> bool {
     let is_host = |octet: &u8| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_');
     (1..=name.labels()).all(|depth| name.label_from_root(depth).iter().all(is_host))
-}
-
-fn is_special(name: &Name) -> bool {
-    SPECIAL.iter().any(|labels| {
-        let is_label = |(above, label): (usize, &&[u8])| name.label_from_root(above + 1) == *label;
-        labels.len() <= name.labels() && labels.iter().enumerate().all(is_label)
-    })
 }
