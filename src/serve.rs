@@ -84,17 +84,18 @@ impl Server {
     pub fn build(config_path: &Path) -> Result<Self, Refusal> {
         let started = Timestamp::now();
         let mut config = Config::read(config_path)?;
+        let written = config.clone();
+        fit_descriptors(&mut config);
+        let workers = worker_count(&config);
+        // Before anything is touched: a server that runs already has these.
+        let bound = listener::bind(&config.listen, workers).map_err(Refusal::line)?;
+        let admin = config.admin.map(bind_admin).transpose()?;
         let state = state_lock(&config)?;
         let loaded = load_all(&config, started)?;
         let policy = Policy::compile(&loaded, 1, started).map_err(Refusal::line)?;
         // The first thing that is written, and only when everything that is read is in order.
         let ca = development_certificate(&config, started)?;
         let certificates = Certificates::load(&config.tls, started).map_err(Refusal::line)?;
-        let written = config.clone();
-        fit_descriptors(&mut config);
-        let workers = worker_count(&config);
-        let bound = listener::bind(&config.listen, workers).map_err(Refusal::line)?;
-        let admin = config.admin.map(bind_admin).transpose()?;
         let health = Health::default();
         let pipeline = pipeline(&config, policy, workers);
         let shared = shared(&config, &pipeline, &certificates);

@@ -235,6 +235,20 @@ fn a_port_in_use_is_one_clear_line() {
     }
 }
 
+/// Two that keep their last good copies in one folder would remove each other's.
+#[test]
+fn a_state_folder_is_for_one_server() {
+    let server = Server::start("");
+    let state = server.folder().join("state");
+    let listen = "doh = []\ndot = ['127.0.0.1:0']\nadmin = ''";
+    let config = format!("[listen]\n{listen}\n[state]\nfolder = '{}'\n", state.display());
+    let folder = folder_with(&[("a.toml", &config)]);
+    let ran = run(folder.path(), &["--config", "a.toml"]);
+    let [line] = ran.lines()[..] else { panic!("one line: {}", ran.err) };
+    assert!(line.contains("state: in use by another bailiwick; give each its own [state] folder"), "{line}");
+    assert_eq!(ran.code, Some(1));
+}
+
 /// A certificate with its key in PEM, by this CA or by itself, valid for `life` from a day ago on.
 fn certificate(ca: Option<&Issuer<'_, KeyPair>>, is_ca: bool, name: &str, life: Duration) -> (String, KeyPair) {
     let key = KeyPair::generate().unwrap();

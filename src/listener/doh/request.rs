@@ -16,7 +16,7 @@ use crate::telemetry::Bound;
 pub const URL_OCTETS_MAX: usize = 4096;
 
 /// Fields of a request's head. h2 bounds their octets, but crumbs of a cookie cost more than their octets.
-pub(super) const FIELDS_MAX: usize = 64;
+pub const FIELDS_MAX: usize = 64;
 
 /// The longest message that fits in a URL, in octets.
 pub const URL_MESSAGE_OCTETS_MAX: usize = URL_OCTETS_MAX / 4 * 3;
