@@ -12,7 +12,7 @@ use crate::support::http::{
     DATA, END_HEADERS, END_STREAM, FIELDS, HEADERS, PING, PREFACE, PRIORITY, RST_STREAM, SETTINGS, WINDOW_UPDATE,
     frame, target,
 };
-use crate::support::{PATIENCE, Play, Server, Upstream, query};
+use crate::support::{Dot, PATIENCE, Play, Server, Upstream, query};
 
 /// More than a flood may cost.
 const FLOOD_OCTETS: usize = 48 << 20;
@@ -184,7 +184,7 @@ fn a_field_count_is_bounded_from_both_sides() {
             &mut attacker,
             format!("GET {target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{crumbs}\r\n").as_bytes(),
         );
-        String::from_utf8_lossy(&rest(&mut attacker).unwrap()).split(' ').nth(1).unwrap_or_default().to_owned()
+        status_code(&mut attacker)
     };
     assert_eq!((status(62), status(63), status(62)), ("200".to_owned(), "431".to_owned(), "200".to_owned()));
     has_bitten(&server, "http", 1);
@@ -199,7 +199,7 @@ fn a_url_is_bounded_from_both_sides() {
         let mut target = format!("{}&x=", target(&query(0, "url.example", Qtype::A)));
         target.extend(std::iter::repeat_n('x', octets - target.len()));
         pour(&mut attacker, format!("GET {target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes());
-        String::from_utf8_lossy(&rest(&mut attacker).unwrap()).split(' ').nth(1).unwrap_or_default().to_owned()
+        status_code(&mut attacker)
     };
     assert_eq!((status(4_096), status(4_097), status(4_096)), ("200".to_owned(), "414".to_owned(), "200".to_owned()));
     has_bitten(&server, "request-octets", 1);
@@ -217,8 +217,7 @@ fn a_body_that_is_too_long_is_refused_whether_it_comes_or_not() {
             "POST /dns-query HTTP/1.1\r\nhost: x\r\ncontent-type: application/dns-message\r\ncontent-length: {octets}\r\n\r\n"
         );
         pour(&mut attacker, head.as_bytes());
-        let heard = rest(&mut attacker).expect("the connection ends");
-        let status = String::from_utf8_lossy(&heard).split(' ').nth(1).unwrap_or_default().to_owned();
+        let status = status_code(&mut attacker);
         // What is no number for hyper is a head that is too large.
         assert!(["413", "431"].contains(&&*status), "{octets}: {status}");
     }
@@ -296,4 +295,10 @@ fn a_forwarded_for_is_not_believed() {
         let body = heard.windows(4).position(|octets| octets == b"\r\n\r\n").unwrap() + 4;
         assert_eq!(heard[body + 3] & 15, 3, "NXDOMAIN in spite of {field}");
     }
+}
+
+/// The status of the response to an HTTP/1 request that ends its connection.
+fn status_code(attacker: &mut Dot) -> String {
+    let heard = rest(attacker).expect("the connection ends");
+    String::from_utf8_lossy(&heard).split(' ').nth(1).unwrap_or_default().to_owned()
 }
