@@ -40,7 +40,7 @@ fn message(number: u32, is_response: bool) -> Vec<u8> {
 
 /// Every query passes: without rules there is nothing that a policy could block.
 static POLICY: LazyLock<Policy> = LazyLock::new(|| {
-    let loaded = load::load(&load::Settings::default(), &[], Timestamp::UNIX_EPOCH);
+    let loaded = load::load(&load::Settings::default(), &load::Before::default(), Timestamp::UNIX_EPOCH);
     Policy::compile(&loaded, 1, Timestamp::UNIX_EPOCH).unwrap_or_else(|_| unreachable!("no rules"))
 });
 

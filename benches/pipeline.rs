@@ -99,7 +99,7 @@ fn list() -> String {
 }
 
 fn orders() -> Vec<LoadedOrder> {
-    (0..ORDERS).map(|number| LoadedOrder { order: order(number), pending: vec![] }).collect()
+    (0..ORDERS).map(|number| LoadedOrder::of(order(number), &number.to_be_bytes())).collect()
 }
 
 fn order(number: usize) -> Order {

@@ -332,7 +332,7 @@ mod tests {
             "id = 'x'\nissuer = 'Court'\njurisdiction = ['*']\nstate = 'in-force'\nreceived = {NOW}\n{lines}\n\
              [[target]]\nsubtree = ['blocked.example']\nexact = ['exact.example']\n"
         );
-        let order = LoadedOrder { order: Order::read(Path::new("x.toml"), &text).unwrap(), pending: vec![] };
+        let order = LoadedOrder::of(Order::read(Path::new("x.toml"), &text).unwrap(), text.as_bytes());
         let settings = Settings { hold_fallback: true, ..Settings::default() };
         let loaded = Loaded { settings, orders: vec![order], lists: vec![], warnings: vec![], refused: vec![] };
         Policy::compile(&loaded, 1, Timestamp::UNIX_EPOCH).unwrap()

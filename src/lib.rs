@@ -11,10 +11,12 @@
 //! uses only those above it; `ARCHITECTURE.md` has the map and the invariants.
 
 pub mod mistake;
+pub mod digest;
 pub mod dns;
 pub mod query;
 pub mod clock;
 pub mod policy;
+pub mod ledger;
 pub mod cache;
 pub mod tls;
 pub mod upstream;

@@ -638,7 +638,7 @@ mod tests {
     /// A pipeline without rules, whose upstream is silent.
     fn pipeline(settings: Settings) -> Arc<Pipeline> {
         let (day, clock) = (Duration::from_secs(86_400), Clock::simulated(START.parse().unwrap()));
-        let loaded = load::load(&load::Settings::default(), &[], clock.now().wall);
+        let loaded = load::load(&load::Settings::default(), &load::Before::default(), clock.now().wall);
         let upstreams = upstream::Settings { resolvers: Resolvers::Listed(vec!["192.0.2.53:53".parse().unwrap()]) };
         Pipeline::new(Parts {
             policy: Policy::compile(&loaded, 1, clock.now().wall).unwrap(),
@@ -764,8 +764,10 @@ mod tests {
 
     #[test]
     fn a_client_is_placed_once_in_each_generation() {
-        let (italy, loaded) =
-            (Country::from_code("IT"), load::load(&load::Settings::default(), &[], Timestamp::UNIX_EPOCH));
+        let (italy, loaded) = (
+            Country::from_code("IT"),
+            load::load(&load::Settings::default(), &load::Before::default(), Timestamp::UNIX_EPOCH),
+        );
         let mut abroad = loaded.clone();
         abroad.settings.origin.default = italy;
         let client = Client::new([127, 0, 0, 1].into());

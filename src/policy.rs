@@ -10,6 +10,7 @@ pub mod list;
 pub mod load;
 pub mod order;
 pub mod origin;
+pub mod register;
 pub mod report;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]

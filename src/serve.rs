@@ -231,7 +231,7 @@ fn development_names(config: &Config) -> Vec<String> {
 
 /// At start everything must be readable, or have a last good copy.
 fn load_all(config: &Config, now: Timestamp) -> Result<Loaded, Refusal> {
-    let loaded = load::load(&config.policy, &[], now);
+    let loaded = load::load(&config.policy, &load::Before::default(), now);
     if loaded.refused.is_empty() { Ok(loaded) } else { Err(not_started(&loaded)) }
 }
 
@@ -353,7 +353,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let settings = load::Settings { orders: Some(folder.path().join("orders")), ..load::Settings::default() };
         let last_line = || {
-            let loaded = load::load(&settings, &[], Timestamp::now());
+            let loaded = load::load(&settings, &load::Before::default(), Timestamp::now());
             not_started(&loaded).lines.pop().unwrap()
         };
         assert!(last_line().contains("the folder of orders cannot be read"), "{}", last_line());

@@ -42,7 +42,7 @@ const ORDER: &str = "id = 'milan'\nissuer = 'Test Court'\njurisdiction = ['*']\n
 
 fn order(id: &str, state: &str, name: &str) -> LoadedOrder {
     let text = format!("{ORDER}state = '{state}'\n[[target]]\nsubtree = ['{name}']\n").replace("milan", id);
-    LoadedOrder { order: Order::read(Path::new("x.toml"), &text).unwrap(), pending: vec![] }
+    LoadedOrder::of(Order::read(Path::new("x.toml"), &text).unwrap(), text.as_bytes())
 }
 
 fn policy(clock: &Clock) -> Policy {

@@ -6,13 +6,15 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What each module may use of the others, rows above it only. `clock` and `mistake` are everyone's but `dns`.
-const IMPORTS: [(&str, &[&str]); 22] = [
+/// What each module may use of the others, rows above it only. `clock`, `digest` and `mistake` are everyone's but `dns`.
+const IMPORTS: [(&str, &[&str]); 24] = [
     ("dns", &[]),
     ("mistake", &[]),
+    ("digest", &[]),
     ("query", &["dns"]),
     ("clock", &["query"]),
-    ("policy", &["dns", "query"]),
+    ("sign", &[]),
+    ("policy", &["dns", "query", "sign"]),
     ("ledger", &["dns", "policy"]),
     ("cache", &["dns", "query", "policy"]),
     ("tls", &[]),
@@ -187,7 +189,7 @@ fn imports(source: &Source) -> Vec<String> {
     if *allowed == EVERYTHING {
         return Vec::new();
     }
-    let everyones = |used: &str| module != "dns" && matches!(used, "clock" | "mistake");
+    let everyones = |used: &str| module != "dns" && matches!(used, "clock" | "digest" | "mistake");
     source.each(|at, _| {
         let used = used_modules(&source.code, at);
         let wrong =

@@ -16,6 +16,8 @@ use super::index::Covers;
 use super::list::Format;
 use super::order::{Effect, Order};
 use super::origin;
+use super::register::Register;
+use crate::digest::Digest;
 use crate::dns::Name;
 use crate::mistake::Mistake;
 
@@ -73,6 +75,18 @@ pub struct LoadedOrder {
     pub order: Order,
     /// Why the file as it is now does not count; empty where it does. Not empty: the order is shown as `pending`.
     pub pending: Vec<Mistake>,
+    /// The octets that the order in force was read from.
+    pub digest: Digest,
+    /// The names of the keys that signed them, sorted; empty where no approval is asked for.
+    pub approved_by: Vec<String>,
+}
+
+impl LoadedOrder {
+    /// An order as its file has it, read from these octets.
+    #[must_use]
+    pub fn of(order: Order, octets: &[u8]) -> Self {
+        Self { order, pending: Vec::new(), digest: Digest::of(octets), approved_by: Vec::new() }
+    }
 }
 
 /// A list as it was found.
@@ -104,15 +118,23 @@ pub struct Loaded {
     pub refused: Vec<Mistake>,
 }
 
+/// What is known from before a load.
+#[derive(Debug, Clone, Default)]
+pub struct Before {
+    /// The orders of the load before, none at start-up: they stand in for the copies, so that a full disk or a missing
+    /// state folder lifts no order.
+    pub orders: Vec<LoadedOrder>,
+    /// Which orders were lifted, and which approved.
+    pub register: Register,
+}
+
 /// Reads everything; `now` tells which orders are in force. A valid file's last good copy is kept under the state
 /// folder, a file that cannot be read is replaced by its copy, and a vanished file's copy is removed.
 ///
-/// `previous` are the orders of the load before, none at start-up: they stand in for the copies, so that a full disk or
-/// a missing state folder lifts no order.
 #[must_use]
-pub fn load(settings: &Settings, previous: &[LoadedOrder], now: Timestamp) -> Loaded {
+pub fn load(settings: &Settings, before: &Before, now: Timestamp) -> Loaded {
     let mut report = Report::default();
-    let orders = orders::load(settings, previous, &mut report);
+    let orders = orders::load(settings, before, &mut report);
     let lists = lists::load(settings, &mut report);
     let Report { mut warnings, refused } = report;
     let held: Vec<_> = orders.iter().map(|loaded| &loaded.order).collect();
@@ -207,7 +229,11 @@ mod tests {
         }
 
         fn reload(&self, previous: &[LoadedOrder]) -> Loaded {
-            load(&self.settings, previous, "2026-11-22T00:00:00Z".parse().unwrap())
+            load(
+                &self.settings,
+                &Before { orders: previous.to_vec(), ..Before::default() },
+                "2026-11-22T00:00:00Z".parse().unwrap(),
+            )
         }
 
         /// Mistakes and warnings with the folder left out of their paths.
@@ -590,7 +616,7 @@ mod tests {
         let now = "2026-11-22T00:00:00Z".parse().unwrap();
         let orders = Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("config/orders"));
         let origin = origin::Settings { networks: Vec::new(), default: origin::Country::from_code("IT") };
-        let loaded = load(&Settings { orders, origin, ..Settings::default() }, &[], now);
+        let loaded = load(&Settings { orders, origin, ..Settings::default() }, &Before::default(), now);
         assert_eq!((&loaded.refused[..], &loaded.warnings[..]), (&[][..], &[][..]));
         let seen: Vec<_> =
             loaded.orders.iter().map(|loaded| (&loaded.order.id[..], loaded.order.standing(now))).collect();

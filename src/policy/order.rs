@@ -10,10 +10,13 @@ use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
+use ipnet::IpNet;
 use jiff::Timestamp;
 
 use super::index::Covers;
+use super::list::Format;
 use super::origin::Country;
+use crate::digest::Digest;
 use crate::dns::Name;
 use crate::mistake::Mistake;
 
@@ -158,15 +161,101 @@ impl Effect {
     }
 }
 
-/// Names of an order that came together.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What an order is about, as far as it came together: the names of the order itself, or an addendum.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Target {
-    /// Each name, what of it is meant, and the line it stands on.
+    /// `subtree` and `exact`: each name, what of it is meant, and the line it stands on.
     pub names: Vec<(Name, Covers, u32)>,
+    /// `any-tld`: each label, lower case and as an A-label, and its line.
+    pub labels: Vec<(Box<str>, u32)>,
+    /// `address`: each prefix, without host bits, IPv4-mapped ones as the IPv4 prefix inside, and its line.
+    pub addresses: Vec<(IpNet, u32)>,
+    /// `list`: a file of names.
+    pub list: Option<ListTarget>,
     /// When it was added.
     pub added: Option<jiff::civil::Date>,
     /// By what paper.
     pub source: Option<String>,
+    /// By when it must be carried out; None: as the order.
+    pub due: Option<Timestamp>,
+    /// From when it is carried out, not before the order is; None: as the order.
+    pub effective: Option<Timestamp>,
+    /// From when it no longer is, not after the order ends; None: as the order.
+    pub expires: Option<Timestamp>,
+}
+
+impl Target {
+    /// What it is known by in the register and the ledger: the first 16 digits of the SHA-256 of what it is about,
+    /// whatever its order in the file, its lines and its dates.
+    #[must_use]
+    pub fn key(&self) -> String {
+        let mut parts = self.shown();
+        parts.sort();
+        let mut key = Digest::of(parts.join("\n").as_bytes()).to_string();
+        key.truncate(16);
+        key
+    }
+
+    /// What it is about, as an order file has it: `subtree a.example`, `any-tld label`, `address 192.0.2.0/24`,
+    /// `list lists/a.txt`.
+    #[must_use]
+    pub fn shown(&self) -> Vec<String> {
+        let names = self.names.iter().map(|(name, covers, _)| match covers {
+            Covers::Subtree => format!("subtree {name}"),
+            Covers::Exact => format!("exact {name}"),
+        });
+        let labels = self.labels.iter().map(|(label, _)| format!("any-tld {label}"));
+        let addresses = self.addresses.iter().map(|(prefix, _)| format!("address {prefix}"));
+        let list = self.list.iter().map(|list| format!("list {}", list.file.display()));
+        names.chain(labels).chain(addresses).chain(list).collect()
+    }
+}
+
+/// A file of names that an order is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListTarget {
+    /// Where it is.
+    pub file: PathBuf,
+    /// How it is written.
+    pub format: Format,
+    /// What its names mean.
+    pub covers: Covers,
+    /// What the file must be; an order that is signed has to say it.
+    pub sha256: Option<Digest>,
+    /// The line of `list` in the order's file.
+    pub line: u32,
+}
+
+/// A time in which an order is carried out: an event's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Interval {
+    /// Its first moment.
+    pub from: Timestamp,
+    /// The first moment behind it.
+    pub until: Timestamp,
+}
+
+/// The paper itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Document {
+    /// What it is.
+    pub sha256: Digest,
+    /// Where it is kept.
+    pub location: String,
+}
+
+impl Interval {
+    /// Whether a moment lies in it.
+    #[must_use]
+    pub fn has(&self, moment: Timestamp) -> bool {
+        self.from <= moment && moment < self.until
+    }
+}
+
+/// From when until when, intervals apart.
+struct Span {
+    effective: Option<Timestamp>,
+    expires: Option<Timestamp>,
 }
 
 /// A decision that we carry out.
@@ -198,6 +287,18 @@ pub struct Order {
     pub about: Option<String>,
     /// Whom to write to.
     pub contact: Option<String>,
+    /// The language of what is told (BCP 47); None: "en".
+    pub language: Option<String>,
+    /// The id of its notice in the Lumen database.
+    pub lumen: Option<String>,
+    /// The paper itself.
+    pub document: Option<Document>,
+    /// `public = true`: it is shown on the public page.
+    pub public: bool,
+    /// It was lifted, and is carried out again by a decision of this day.
+    pub reinstated: Option<jiff::civil::Date>,
+    /// The times in which it is carried out, in their order and apart; empty: at all times.
+    pub intervals: Vec<Interval>,
     /// At least one.
     pub targets: Vec<Target>,
     /// The file it was read from.
@@ -213,28 +314,83 @@ impl Order {
         file::read(file, text)
     }
 
-    /// How it stands at `now`. `effective` and `expires` are from-moments: at `expires` itself it is expired.
+    /// How it stands at `now`, whatever dates its targets have of their own. `effective` and `expires` are
+    /// from-moments: at `expires` itself it is expired.
     #[must_use]
     pub fn standing(&self, now: Timestamp) -> Standing {
+        self.standing_within(&self.span(), now)
+    }
+
+    /// How one of its targets stands at `now`.
+    #[must_use]
+    pub fn standing_of(&self, target: &Target, now: Timestamp) -> Standing {
+        self.standing_within(&self.span_of(target), now)
+    }
+
+    /// From when one of its targets, which is waiting at `now`, is carried out next.
+    #[must_use]
+    pub fn begins(&self, target: &Target, now: Timestamp) -> Option<Timestamp> {
+        match self.standing_of(target, now) {
+            Standing::Waiting => self.next_change_within(&self.span_of(target), now),
+            _ => None,
+        }
+    }
+
+    /// From when one of its targets, which is in force at `now`, no longer is.
+    #[must_use]
+    pub fn ends(&self, target: &Target, now: Timestamp) -> Option<Timestamp> {
+        match self.standing_of(target, now) {
+            Standing::InForce => self.next_change_within(&self.span_of(target), now),
+            _ => None,
+        }
+    }
+
+    /// The next moment after `now` at which it or one of its targets begins or ends by dates alone.
+    #[must_use]
+    pub fn next_change(&self, now: Timestamp) -> Option<Timestamp> {
+        let spans = self.targets.iter().map(|target| self.span_of(target)).chain([self.span()]);
+        spans.filter_map(|span| self.next_change_within(&span, now)).min()
+    }
+
+    fn span(&self) -> Span {
+        Span { effective: self.effective, expires: self.expires }
+    }
+
+    /// A target's own dates lie within those of its order.
+    fn span_of(&self, target: &Target) -> Span {
+        let expires = [self.expires, target.expires].into_iter().flatten().min();
+        Span { effective: self.effective.max(target.effective), expires }
+    }
+
+    fn standing_within(&self, span: &Span, now: Timestamp) -> Standing {
         match self.state {
             State::Draft => Standing::Draft,
             State::Trial => Standing::Trial,
             State::Suspended => Standing::Suspended,
             State::Lifted => Standing::Lifted,
-            State::InForce if self.expires.is_some_and(|expires| expires <= now) => Standing::Expired,
-            State::InForce if self.effective.is_some_and(|effective| now < effective) => Standing::Waiting,
-            State::InForce => Standing::InForce,
+            State::InForce => self.standing_by_dates(span, now),
         }
     }
 
-    /// The next moment after `now` at which it begins or ends by its dates alone.
-    #[must_use]
-    pub fn next_change(&self, now: Timestamp) -> Option<Timestamp> {
-        match self.standing(now) {
-            Standing::Waiting => self.effective,
-            Standing::InForce => self.expires,
-            _ => None,
+    fn standing_by_dates(&self, span: &Span, now: Timestamp) -> Standing {
+        let Span { effective, expires } = span;
+        let over = self.intervals.last().is_some_and(|last| last.until <= now);
+        let between = !self.intervals.is_empty() && !self.intervals.iter().any(|each| each.has(now));
+        if over || expires.is_some_and(|expires| expires <= now) {
+            Standing::Expired
+        } else if between || effective.is_some_and(|effective| now < effective) {
+            Standing::Waiting
+        } else {
+            Standing::InForce
         }
+    }
+
+    /// Of the moments at which dates change something, the first after `now` that does.
+    fn next_change_within(&self, span: &Span, now: Timestamp) -> Option<Timestamp> {
+        let standing = self.standing_within(span, now);
+        let edges = self.intervals.iter().flat_map(|each| [each.from, each.until]);
+        let moments = edges.chain(span.effective).chain(span.expires);
+        moments.filter(|moment| *moment > now && self.standing_within(span, *moment) != standing).min()
     }
 
     /// Whether it is carried out, while in force, for a client of this country; None: it cannot be told.

@@ -41,17 +41,24 @@ pub(super) fn order(id: &str, subtrees: &[&str]) -> Order {
         blocks_unknown_origin: false,
         about: None,
         contact: None,
+        language: None,
+        lumen: None,
+        document: None,
+        public: false,
+        reinstated: None,
+        intervals: vec![],
         targets: vec![target(subtrees.iter().map(|subtree| (name(subtree), Covers::Subtree)))],
         file: PathBuf::from("orders/x.toml"),
     }
 }
 
 fn target(names: impl Iterator<Item = (Name, Covers)>) -> Target {
-    Target {
-        names: (1..).zip(names).map(|(line, (name, covers))| (name, covers, line)).collect(),
-        added: None,
-        source: None,
-    }
+    Target { names: (1..).zip(names).map(|(line, (name, covers))| (name, covers, line)).collect(), ..Target::default() }
+}
+
+pub(super) fn loaded(order: Order) -> LoadedOrder {
+    let octets = order.id.clone();
+    LoadedOrder::of(order, octets.as_bytes())
 }
 
 pub(super) fn exempt(text: &str, expires: Option<Timestamp>, overrides_order: Option<&str>) -> Exemption {
@@ -78,7 +85,7 @@ pub(super) fn list(text: &str, covers: Covers, effect: Effect) -> LoadedList {
 
 pub(super) fn policy(orders: &[Order], lists: &[LoadedList], exemptions: &[Exemption]) -> Policy {
     let settings = Settings { exemptions: exemptions.to_vec(), hold_fallback: true, ..Settings::default() };
-    let orders = orders.iter().map(|order| LoadedOrder { order: order.clone(), pending: vec![] }).collect();
+    let orders = orders.iter().cloned().map(loaded).collect();
     let loaded = Loaded { settings, orders, lists: lists.to_vec(), warnings: vec![], refused: vec![] };
     Policy::compile(&loaded, 1, at(0)).unwrap()
 }

@@ -47,7 +47,7 @@ pub fn check(config_path: &Path) -> Report {
 
 fn check_policy(config: &Config, now: Timestamp, report: &mut Report) {
     let settings = Settings { state: None, ..config.policy.clone() };
-    let loaded = load::load(&settings, &[], now);
+    let loaded = load::load(&settings, &load::Before::default(), now);
     tell_mistakes(&loaded, report);
     report.warnings.extend(loaded.warnings.iter().cloned());
     loaded.lists.iter().for_each(|list| tell_faults(list, report));

@@ -19,7 +19,7 @@ use crate::local::Locals;
 use crate::pipeline::{self, Pipeline};
 use crate::policy::Policy;
 use crate::policy::explain::{Question, Verdict};
-use crate::policy::load::{Settings, load};
+use crate::policy::load::{self, Settings, load};
 use crate::telemetry::exposition::{Scrape, UpstreamScrape};
 use crate::telemetry::health::{Health, Snapshot};
 use crate::tls::Certificates;
@@ -189,7 +189,7 @@ fn ask(config: &Config, path: &str) -> Option<Result<Value, Refusal>> {
 /// The policy that the files make; last good copies are the server's.
 fn policy_of(config: &Config) -> Result<Policy, Refusal> {
     let now = Timestamp::now();
-    let loaded = load(&Settings { state: None, ..config.policy.clone() }, &[], now);
+    let loaded = load(&Settings { state: None, ..config.policy.clone() }, &load::Before::default(), now);
     if !loaded.refused.is_empty() {
         return Err(loaded.refused.into());
     }

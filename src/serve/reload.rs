@@ -147,8 +147,9 @@ impl Reloader {
         // Off the runtime: a million names take a second. The old policy is dropped there too.
         let made = tokio::task::spawn_blocking(move || {
             let now = Timestamp::now();
-            let held: Vec<_> = pipeline.policy().orders().iter().map(|order| order.loaded.clone()).collect();
-            let loaded = load::load(&settings, &held, now);
+            let orders = pipeline.policy().orders().iter().map(|order| order.loaded.clone()).collect();
+            let before = load::Before { orders, ..load::Before::default() };
+            let loaded = load::load(&settings, &before, now);
             let policy = Policy::compile(&loaded, generation, now)?;
             let rules = policy.rules();
             pipeline.install(policy);
@@ -319,14 +320,15 @@ mod tests {
         let lists = vec![ListSettings { name, file, format, covers: Covers::Subtree, effect }];
         let (orders, state) = (Some(folder.join("orders")), Some(folder.join("state")));
         let settings = Settings { orders, state, lists, ..Settings::default() };
-        let held = load::load(&settings, &[], Timestamp::now()).orders;
+        let held = load::load(&settings, &load::Before::default(), Timestamp::now()).orders;
         (settings, held)
     }
 
     /// What `/health` says after a reload, the folder left out.
     fn told(folder: &Path, settings: &Settings, held: &[LoadedOrder]) -> Vec<(&'static str, String)> {
         let health = Health::default();
-        tell_loaded(&health, &load::load(settings, held, Timestamp::now()));
+        let before = load::Before { orders: held.to_vec(), ..load::Before::default() };
+        tell_loaded(&health, &load::load(settings, &before, Timestamp::now()));
         let short = |reason: String| reason.replace(&format!("{}/", folder.display()), "");
         health.snapshot().degraded.into_iter().map(|each| (each.component, short(each.reason))).collect()
     }

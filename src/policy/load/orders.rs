@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 
 use super::copies::Copies;
-use super::{LoadedOrder, Report, Settings, read_file};
+use super::{Before, LoadedOrder, Report, Settings, read_file};
 use crate::mistake::Mistake;
 use crate::policy::order::Order;
 
@@ -19,10 +19,10 @@ use crate::policy::order::Order;
 pub(super) const ORDER_OCTETS_MAX: u64 = 4 << 20;
 
 /// Every order, by file name, and each file that cannot be read as a mistake.
-pub(super) fn load(settings: &Settings, previous: &[LoadedOrder], report: &mut Report) -> Vec<LoadedOrder> {
+pub(super) fn load(settings: &Settings, before: &Before, report: &mut Report) -> Vec<LoadedOrder> {
     let folder = settings.orders.as_deref().unwrap_or(Path::new(""));
     let copies = Copies::within(settings.state.as_deref(), "orders");
-    let mut last_good = LastGood { folder, copies, previous };
+    let mut last_good = LastGood { folder, copies, previous: &before.orders };
     let mut found = settings.orders.as_deref().map_or(Vec::new(), |folder| find(folder, &last_good, report));
     let mut ids = refuse_second_ids(&mut found, &last_good);
     lift_vanished(&found, &ids, &mut last_good, report);
@@ -135,12 +135,9 @@ fn place_of_id(octets: &[u8]) -> Option<(&str, Range<usize>)> {
 fn lift_vanished(found: &[Found], ids: &HashMap<String, PathBuf>, last_good: &mut LastGood, report: &mut Report) {
     let is_found = |name: &OsString| found.binary_search_by(|file| file.file_name.cmp(name)).is_ok();
     for file_name in last_good.file_names().into_iter().filter(|name| !is_found(name)) {
-        if let Some(order) = last_good.order(&file_name).filter(|order| !ids.contains_key(&order.id)) {
-            report.warnings.push(format!(
-                "{}: the file is gone; its order {} is lifted",
-                order.file.display(),
-                order.id
-            ));
+        if let Some(order) = last_good.order(&file_name).filter(|held| !ids.contains_key(&held.order.id)) {
+            let Order { file, id, .. } = &order.order;
+            report.warnings.push(format!("{}: the file is gone; its order {id} is lifted", file.display()));
         }
         last_good.copies.remove(&file_name);
     }
@@ -157,16 +154,16 @@ fn settle(
     let pending = match file.order {
         Ok((order, octets)) => {
             last_good.copies.keep(&file.file_name, &octets);
-            return Some(LoadedOrder { order, pending: Vec::new() });
+            return Some(LoadedOrder::of(order, &octets));
         }
         Err(mistakes) => mistakes,
     };
-    let Some(order) = last_good.order(&file.file_name).filter(|order| !ids.contains_key(&order.id)) else {
+    let Some(order) = last_good.order(&file.file_name).filter(|held| !ids.contains_key(&held.order.id)) else {
         report.refuse(pending);
         return None;
     };
-    ids.insert(order.id.clone(), order.file.clone());
-    Some(LoadedOrder { order, pending })
+    ids.insert(order.order.id.clone(), order.order.file.clone());
+    Some(LoadedOrder { pending, ..order })
 }
 
 /// What was valid before: the orders of the load before, and the copies on disk.
@@ -191,15 +188,18 @@ impl LastGood<'_> {
     fn is_in_force(&self, file_name: &OsStr, id: &str) -> bool {
         let of_file = |loaded: &LoadedOrder| loaded.order.file.file_name() == Some(file_name);
         let is_known = self.previous.is_empty() || self.previous.iter().any(of_file);
-        is_known && self.order(file_name).is_some_and(|order| order.id == id)
+        is_known && self.order(file_name).is_some_and(|held| held.order.id == id)
     }
 
     /// The last valid order of a file: that of the load before, which is never older than the copy on disk.
-    fn order(&self, file_name: &OsStr) -> Option<Order> {
+    fn order(&self, file_name: &OsStr) -> Option<LoadedOrder> {
         let file = self.folder.join(file_name);
-        match self.previous.iter().find(|loaded| loaded.order.file.file_name() == Some(file_name)) {
-            Some(loaded) => Some(Order { file, ..loaded.order.clone() }),
-            None => parse(&file, &self.copies.read(file_name, ORDER_OCTETS_MAX)?).ok(),
+        if let Some(loaded) = self.previous.iter().find(|loaded| loaded.order.file.file_name() == Some(file_name)) {
+            let mut loaded = loaded.clone();
+            loaded.order.file = file;
+            return Some(loaded);
         }
+        let octets = self.copies.read(file_name, ORDER_OCTETS_MAX)?;
+        parse(&file, &octets).ok().map(|order| LoadedOrder::of(order, &octets))
     }
 }

@@ -124,6 +124,12 @@ impl<'t> Written<'t> {
             blocks_unknown_origin: blocks_unknown_origin.unwrap_or(false),
             about,
             contact,
+            language: None,
+            lumen: None,
+            document: None,
+            public: false,
+            reinstated: None,
+            intervals: Vec::new(),
             targets: targets?,
             file: reader.file.to_owned(),
         })

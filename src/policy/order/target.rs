@@ -54,7 +54,7 @@ fn target(item: Item, reader: &mut Reader) -> Option<Target> {
     }
     let added = reader.optional(added, "added", day);
     let source = reader.optional(source, "source", text::<NOTE_OCTETS_MAX>);
-    Some(Target { names, added, source })
+    Some(Target { names, added, source, ..Target::default() })
 }
 
 /// Reads an array of names, each mistake at its own place.

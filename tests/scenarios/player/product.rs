@@ -189,7 +189,7 @@ fn apply(loaded: &mut Loaded, change: &Change) -> Result<(), Trouble> {
         Change::Order { line, id, toml } => {
             let order = order(id, toml).map_err(|what| Trouble { line: *line, what })?;
             loaded.orders.retain(|kept| kept.order.id != *id);
-            loaded.orders.push(LoadedOrder { order, pending: Vec::new() });
+            loaded.orders.push(LoadedOrder::of(order, toml.as_bytes()));
             loaded.orders.sort_by(|one, other| one.order.file.cmp(&other.order.file));
         }
         Change::List { line, .. } => {
