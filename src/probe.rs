@@ -1,0 +1,175 @@
+//! Asks our own listeners, as a client inside and one outside of each order, whether it is carried out.
+//!
+//! A probe is a real connection with a real handshake and real octets; only the country of its client is given, and
+//! that in-process: the socket is bound first and registered with the pipeline, so that nothing which a client could
+//! send gives it a country.
+
+mod exchange;
+mod judge;
+mod sample;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::digest::Digest;
+use crate::ledger;
+use crate::pipeline::Pipeline;
+use crate::policy::order::{Order, Standing};
+use crate::policy::origin::Country;
+use crate::policy::{Policy, PolicyOrder};
+use crate::telemetry::Protocol;
+use exchange::Line;
+use judge::Outcome;
+use sample::Question;
+
+/// A listener that is probed.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// Where it listens; an unspecified address is asked on loopback.
+    pub address: SocketAddr,
+    /// The path of DoH.
+    pub doh_path: String,
+}
+
+/// What a probe found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probed {
+    /// When the answer was there, or given up.
+    pub at: jiff::Timestamp,
+    /// For the ledger.
+    pub probe: ledger::Probe,
+}
+
+impl Probed {
+    /// Whether it shows that the order is carried out: an inside client was answered as the order says.
+    #[must_use]
+    pub fn shows_effect(&self) -> bool {
+        self.probe.inside && self.probe.outcome == Outcome::RIGHT
+    }
+
+    /// Whether the answer was not what it should be.
+    #[must_use]
+    pub fn is_wrong(&self) -> bool {
+        self.probe.outcome == Outcome::WRONG
+    }
+}
+
+/// Probes orders over our listeners.
+#[derive(Debug)]
+pub struct Prober {
+    pipeline: Arc<Pipeline>,
+    places: Vec<Place>,
+}
+
+/// On which side of an order's jurisdiction a probe's client is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Side {
+    inside: bool,
+    country: Option<Country>,
+}
+
+impl Prober {
+    /// Probes over these listeners: one of each protocol is enough, since all of a protocol are the same code.
+    #[must_use]
+    pub fn new(pipeline: Arc<Pipeline>, places: Vec<Place>) -> Self {
+        Self { pipeline, places }
+    }
+
+    /// Probes an order, if it is in force: a sample of each of its targets that are, over each listener, from either
+    /// side. None that the policy knows by this id: nothing is found.
+    pub async fn probe(&self, id: &str) -> Vec<Probed> {
+        let policy = self.pipeline.policy();
+        let now = self.pipeline.clock().now().wall;
+        let Some(number) = policy.orders().iter().position(|order| order.loaded.order.id == id) else {
+            return Vec::new();
+        };
+        let PolicyOrder { loaded, .. } = &policy.orders()[number];
+        if loaded.order.standing(now) != Standing::InForce {
+            return Vec::new();
+        }
+        let questions = sample::of(&policy, number, now);
+        let mut found = Vec::new();
+        for place in &self.places {
+            for side in sides(&loaded.order) {
+                found.extend(self.ask(place, side, &loaded.order, &questions).await);
+            }
+        }
+        found
+    }
+
+    /// Asks all questions over one connection.
+    async fn ask(&self, place: &Place, side: Side, order: &Order, questions: &[Question]) -> Vec<Probed> {
+        let generation = self.generation();
+        let mut line = Line::open(&self.pipeline, place, side.country).await;
+        let certificate = line.as_ref().ok().map(Line::certificate);
+        let mut found = Vec::new();
+        for question in questions {
+            if let Some((name, address)) = question.planted() {
+                self.pipeline.plant(name, address);
+            }
+            let answer = match &mut line {
+                Ok(line) => line.ask(question.octets()).await,
+                Err(what) => Err(what.clone()),
+            };
+            let mut outcome = match &answer {
+                Ok(octets) => judge::judge(order, question, side.inside, octets),
+                Err(what) => Outcome::None(what.clone()),
+            };
+            // What was wrong by the policy of before may be right by the one that came meanwhile.
+            if matches!(outcome, Outcome::Wrong(_)) && self.generation() != generation {
+                outcome = Outcome::None("the policy changed meanwhile".to_owned());
+            }
+            found.push(self.probed(place, side, order, question, certificate, answer.ok(), outcome));
+        }
+        found
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the parts of one line of the ledger")]
+    fn probed(
+        &self,
+        place: &Place,
+        side: Side,
+        order: &Order,
+        question: &Question,
+        certificate: Option<Digest>,
+        answer: Option<Vec<u8>>,
+        outcome: Outcome,
+    ) -> Probed {
+        let probe = ledger::Probe {
+            order: order.id.clone(),
+            target: question.target.clone(),
+            transport: place.protocol.key().to_owned(),
+            inside: side.inside,
+            country: side.country.map(|country| country.to_string()),
+            query: hex(question.octets()),
+            answer: answer.as_deref().map(hex),
+            certificate,
+            outcome: outcome.word().to_owned(),
+            note: outcome.note(),
+        };
+        Probed { at: self.pipeline.clock().now().wall, probe }
+    }
+
+    fn generation(&self) -> u64 {
+        self.pipeline.policy().generation()
+    }
+}
+
+/// Countries that a client outside is said to be in: the first that the order does not mean.
+const ELSEWHERE: [&str; 4] = ["CH", "JP", "BR", "ZA"];
+
+/// A client inside, and one outside where there is an outside.
+fn sides(order: &Order) -> Vec<Side> {
+    let codes = order.jurisdiction.codes();
+    let inside = codes.first().and_then(|code| Country::from_code(code));
+    let mut elsewhere = ELSEWHERE.into_iter().chain(["NZ"]).filter_map(Country::from_code);
+    let outside = elsewhere.find(|country| !order.applies_to(Some(*country)));
+    let inside = Side { inside: true, country: inside };
+    [Some(inside), outside.map(|country| Side { inside: false, country: Some(country) })].into_iter().flatten().collect()
+}
+
+fn hex(octets: &[u8]) -> String {
+    octets.iter().map(|octet| format!("{octet:02x}")).collect()
+}
