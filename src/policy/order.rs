@@ -1,7 +1,9 @@
 //! An order: issuer, reference, jurisdiction, targets, effect, life.
 
+mod dates;
 mod file;
 mod reader;
+mod subject;
 mod target;
 mod time;
 mod value;
