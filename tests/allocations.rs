@@ -61,6 +61,7 @@ fn policy(clock: &Clock) -> Policy {
         settings: Settings { exemptions: vec![exemption], hold_fallback: true, ..Settings::default() },
         orders: vec![order("milan", "in-force", "blocked.example"), order("rome", "trial", "tried.example")],
         lists: vec![list],
+        database: None,
         warnings: vec![],
         refused: vec![],
     };

@@ -1,7 +1,6 @@
 //! Follows the files of the configuration: what has changed is read, compiled, put in force.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +14,7 @@ use crate::config::Config;
 use crate::mistake::Mistake;
 use crate::pipeline::Pipeline;
 use crate::policy::Policy;
-use crate::policy::load::{self, Loaded};
+use crate::policy::load::{self, Loaded, Print};
 use crate::telemetry::health::Health;
 use crate::tls::Certificates;
 
@@ -44,10 +43,8 @@ pub(super) struct Reloader {
     pub(super) waiting: Vec<&'static str>,
 }
 
-/// A file as it was when it was last looked at, by the time of its last change of any kind, its size and its inode;
-/// None: it was not there. The time of change and not of writing: who may read a file matters too, and `cp -p` and tar
-/// bring an old time of writing along.
-type Print = (PathBuf, Option<((i64, i64), u64, u64)>);
+/// A file as it was when it was last looked at; None: it was not there.
+type Seen = (PathBuf, Option<Print>);
 
 impl Reloader {
     /// Follows the files and the clock; never ends. `hangup` is told of each SIGHUP.
@@ -148,7 +145,8 @@ impl Reloader {
         let made = tokio::task::spawn_blocking(move || {
             let now = Timestamp::now();
             let orders = pipeline.policy().orders().iter().map(|order| order.loaded.clone()).collect();
-            let before = load::Before { orders, ..load::Before::default() };
+            let database = pipeline.policy().database().cloned();
+            let before = load::Before { orders, database, ..load::Before::default() };
             let loaded = load::load(&settings, &before, now);
             let policy = Policy::compile(&loaded, generation, now)?;
             let rules = policy.rules();
@@ -171,7 +169,7 @@ impl Reloader {
         let lists = self.config.policy.lists.iter().map(|list| list.file.clone());
         let tls = &self.config.tls;
         let fixed = [self.config_path.clone(), tls.certificate.clone(), tls.key.clone()];
-        fixed.into_iter().chain(lists).collect()
+        fixed.into_iter().chain(lists).chain(self.config.policy.origin.database.clone()).collect()
     }
 
     fn folders(&self) -> Vec<PathBuf> {
@@ -186,7 +184,7 @@ impl Reloader {
         folders
     }
 
-    fn prints(&self) -> Vec<Print> {
+    fn prints(&self) -> Vec<Seen> {
         let orders = self.config.policy.orders.iter().flat_map(|folder| fs::read_dir(folder).into_iter().flatten());
         let mut files = self.files();
         // What editors leave beside an order is no reason to read all again.
@@ -197,8 +195,8 @@ impl Reloader {
     }
 }
 
-fn print(file: PathBuf) -> Print {
-    let print = fs::metadata(&file).ok().map(|seen| ((seen.ctime(), seen.ctime_nsec()), seen.len(), seen.ino()));
+fn print(file: PathBuf) -> Seen {
+    let print = Print::of(&file);
     (file, print)
 }
 
@@ -229,13 +227,15 @@ pub(super) fn tell_loaded(health: &Health, loaded: &Loaded) {
     }
     health.degrade("orders", wrong_with_orders(loaded));
     health.degrade("lists", wrong_with_lists(loaded));
+    health.degrade("origin", wrong_with_origin(loaded));
 }
 
 /// What is wrong with which order files, and what is carried out all the same.
 fn wrong_with_orders(loaded: &Loaded) -> Option<String> {
     let is_list = |mistake: &Mistake| loaded.settings.lists.iter().any(|list| list.file == mistake.file);
     let is_folder = |mistake: &Mistake| Some(&mistake.file) == loaded.settings.orders.as_ref();
-    let refused = || loaded.refused.iter().filter(|mistake| !is_list(mistake));
+    let is_database = |mistake: &Mistake| Some(&mistake.file) == loaded.settings.origin.database.as_ref();
+    let refused = || loaded.refused.iter().filter(|mistake| !is_list(mistake) && !is_database(mistake));
     let pending = loaded.orders.iter().flat_map(|order| &order.pending);
     let told = [
         // It stands for all its orders.
@@ -252,6 +252,16 @@ fn wrong_with_lists(loaded: &Loaded) -> Option<String> {
     let told = [
         fate(loaded.refused.iter().filter(is_list), "this list is not in use"),
         fate(loaded.lists.iter().flat_map(|list| &list.pending), "the list stays as it was"),
+    ];
+    join(told)
+}
+
+/// The same of the database of `[origin]`.
+fn wrong_with_origin(loaded: &Loaded) -> Option<String> {
+    let is_database = |mistake: &&Mistake| Some(&mistake.file) == loaded.settings.origin.database.as_ref();
+    let told = [
+        fate(loaded.refused.iter().filter(is_database), "no database tells countries"),
+        fate(loaded.database.iter().flat_map(|database| &database.pending), "the database stays as it was"),
     ];
     join(told)
 }

@@ -2,11 +2,17 @@
 
 use jiff::Timestamp;
 
-use super::{Exemption, Settings};
+use super::{Exemption, LoadedDatabase, Settings};
 use crate::dns::Name;
 use crate::policy::index::Covers;
 use crate::policy::order::{Order, Standing};
-use crate::policy::origin;
+use crate::policy::origin::{self, Day};
+
+/// From how many days on a database is old: blocks of addresses move between countries every day.
+const DATABASE_DAYS_MAX: i64 = 45;
+
+/// In seconds.
+const DAY: i64 = 86_400;
 
 /// Of exemptions that have ended, or are to beat an order that there is not, or do not reach an order that blocks their
 /// name; and of each that beats an order.
@@ -90,6 +96,10 @@ pub(super) fn of_origin(settings: &Settings, orders: &[&Order], now: Timestamp) 
 }
 
 fn reaches_anyone(order: &Order, origin: &origin::Settings) -> bool {
+    // Which country it tells of whom is not asked: any may be among its networks tomorrow.
+    if origin.database.is_some() {
+        return true;
+    }
     let networks = origin.networks.iter().map(|(_, country)| Some(*country));
     // Without a default, the country of some clients cannot be told.
     networks.chain([origin.default]).any(|country| order.applies_to(country))
@@ -100,7 +110,7 @@ fn applies_to_nobody(order: &Order, origin: &origin::Settings) -> String {
     if !origin.is_configured() {
         return format!(
             "order {id} is for {}, and nothing tells the country of a client: it cannot apply to anyone; \
-             give [origin] networks or a default",
+             give [origin] networks, a database or a default",
             codes.join(", ")
         );
     }
@@ -110,4 +120,13 @@ fn applies_to_nobody(order: &Order, origin: &origin::Settings) -> String {
         "order {id}: no prefix of [origin] networks and no default is in {}, so it applies to nobody; add one{or}",
         codes.join(" or ")
     )
+}
+
+/// Of a database that was built more than [`DATABASE_DAYS_MAX`] days ago.
+pub(super) fn of_age(loaded: &LoadedDatabase, now: Timestamp) -> Option<String> {
+    let built = loaded.database.built();
+    let seconds = now.as_second() - built.as_second();
+    let (file, built, days) = (loaded.file.display(), Day(built), seconds / DAY);
+    (seconds > DATABASE_DAYS_MAX * DAY)
+        .then(|| format!("{file}: the database in use was built {built}, {days} days ago; get a newer one"))
 }
