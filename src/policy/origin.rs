@@ -179,6 +179,50 @@ mod tests {
     }
 
     #[test]
+    fn networks_come_before_the_database_and_the_default_behind_it() {
+        let settings = Settings {
+            networks: vec![("192.0.2.0/28".parse().unwrap(), country("DE"))],
+            database: None,
+            default: Some(country("CH")),
+        };
+        let lines = "2001:db8::/32 IT\n192.0.2.0/24 FR\n198.51.100.0/24 continent EU";
+        let database = Database::read(mmdb::countries(mmdb::Form::default(), lines).into()).unwrap();
+        let origin = Origin::new(&settings, Some(Arc::new(database)));
+        for (address, told) in [
+            ("192.0.2.1", "DE network 192.0.2.0/28"),
+            ("192.0.2.16", "FR database built 2026-08-05"),
+            ("::ffff:192.0.2.16", "FR database built 2026-08-05"),
+            ("2001:db8::1", "IT database built 2026-08-05"),
+            ("198.51.100.1", "CH default"),
+            ("203.0.113.1", "CH default"),
+        ] {
+            assert_eq!(place(&origin, address), told, "{address}");
+        }
+    }
+
+    #[test]
+    fn a_6to4_address_is_itself_for_networks_and_then_the_address_inside() {
+        let settings = Settings {
+            networks: vec![
+                ("2002:c000:201::/48".parse().unwrap(), country("DE")),
+                ("198.51.100.0/24".parse().unwrap(), country("AT")),
+            ],
+            ..Settings::default()
+        };
+        let lines = "192.0.2.0/24 FR\n2002::/16 IT";
+        let database = Database::read(mmdb::countries(mmdb::Form::default(), lines).into()).unwrap();
+        let origin = Origin::new(&settings, Some(Arc::new(database)));
+        for (address, told) in [
+            ("2002:c000:201::1", "DE network 2002:c000:201::/48"),
+            ("2002:c000:202::1", "FR database built 2026-08-05"),
+            ("2002:c633:6401::1", "AT network 198.51.100.0/24"),
+            ("2002:c000:301::1", "- unknown"),
+        ] {
+            assert_eq!(place(&origin, address), told, "{address}");
+        }
+    }
+
+    #[test]
     fn whole_families_are_prefixes_too() {
         let origin = origin(&[("0.0.0.0/0", "IT"), ("::/0", "DE")], Some("CH"));
         assert_eq!(place(&origin, "255.255.255.255"), "IT network 0.0.0.0/0");
