@@ -150,7 +150,7 @@ pub fn load(settings: &Settings, before: &Before, now: Timestamp) -> Loaded {
     let held: Vec<_> = orders.iter().map(|loaded| &loaded.order).collect();
     warnings.extend(warnings::of_exemptions(settings, &held, now));
     warnings.extend(warnings::of_origin(settings, &held, now));
-    warnings.extend(database.as_ref().and_then(|database| warnings::of_age(database, now)));
+    warnings.extend(database.as_ref().and_then(|database| database.warning(now)));
     Loaded { settings: settings.clone(), orders, lists, database, warnings, refused }
 }
 

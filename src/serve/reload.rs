@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::mistake::Mistake;
 use crate::pipeline::Pipeline;
 use crate::policy::Policy;
-use crate::policy::load::{self, Loaded, Print};
+use crate::policy::load::{self, Loaded, LoadedDatabase, Print};
 use crate::telemetry::health::Health;
 use crate::tls::Certificates;
 
@@ -41,6 +41,8 @@ pub(super) struct Reloader {
     pub(super) health: Health,
     /// The sections that have changed and wait for a restart.
     pub(super) waiting: Vec<&'static str>,
+    /// When the time of day was last looked at.
+    pub(super) looked: Timestamp,
 }
 
 /// A file as it was when it was last looked at; None: it was not there.
@@ -89,6 +91,10 @@ impl Reloader {
         let policy = self.pipeline.policy();
         let now = Timestamp::now();
         self.tell_expiry(now);
+        let before = std::mem::replace(&mut self.looked, now);
+        if let Some(warning) = policy.database().and_then(|database| becomes_old(database, before, now)) {
+            tracing::warn!("{warning}");
+        }
         if policy.changed_since_made(now) {
             tracing::info!(in_force = policy.orders_in_force(now), "an order has begun or ended");
             self.pipeline.install(policy.next(now));
@@ -193,6 +199,11 @@ impl Reloader {
         files.sort();
         files.into_iter().map(print).collect()
     }
+}
+
+/// The warning of a database that was not old before: what is old when it is loaded is told then.
+fn becomes_old(database: &LoadedDatabase, before: Timestamp, now: Timestamp) -> Option<String> {
+    if database.warning(before).is_none() { database.warning(now) } else { None }
 }
 
 fn print(file: PathBuf) -> Seen {
@@ -316,6 +327,7 @@ mod tests {
     use crate::policy::list::Format;
     use crate::policy::load::{ListSettings, LoadedOrder, Settings};
     use crate::policy::order::Effect;
+    use crate::policy::origin::{Database, mmdb};
 
     const ORDER: &str = "id = 'x'\nissuer = 'Example Court'\njurisdiction = ['*']\nreceived = 2026-01-01T00:00:00Z\n\
                          state = 'in-force'\n[[target]]\nsubtree = ['a.example']\n";
@@ -398,6 +410,32 @@ mod tests {
         fs::write(folder.path().join("mine.txt"), "<html>").unwrap();
         let reason = "mine.txt: is a web page, not a list; see where it is downloaded from; this list is not in use";
         assert_eq!(told(folder.path(), &settings, &held), [("lists", reason.to_owned())]);
+    }
+
+    #[test]
+    fn a_database_that_cannot_be_used_is_told_as_such() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut settings, held) = machine(folder.path());
+        settings.origin.database = Some(folder.path().join("a.mmdb"));
+        let told = || told(folder.path(), &settings, &held);
+        fs::write(folder.path().join("a.mmdb"), "").unwrap();
+        let what = "a.mmdb: is not a sound MaxMind DB file (invalid database: could not find MaxMind DB metadata in \
+                    file); get it again";
+        assert_eq!(told(), [("origin", format!("{what}; no database tells countries"))]);
+        fs::write(folder.path().join("a.mmdb"), mmdb::countries(mmdb::Form::default(), "192.0.2.0/24 IT")).unwrap();
+        assert_eq!(told(), []);
+        fs::write(folder.path().join("a.mmdb"), "").unwrap();
+        assert_eq!(told(), [("origin", format!("{what}; the database stays as it was"))]);
+    }
+
+    #[test]
+    fn a_database_becomes_old_once() {
+        let octets = mmdb::countries(mmdb::Form::default(), "192.0.2.0/24 IT");
+        let database = LoadedDatabase::of(Path::new("a.mmdb"), Database::read(octets.into()).unwrap());
+        let built = database.database.built().as_second();
+        let at = |seconds| Timestamp::from_second(built + 45 * 86_400 + seconds).unwrap();
+        let becomes_old = |before, now| becomes_old(&database, at(before), at(now)).is_some();
+        assert_eq!([becomes_old(-1, 0), becomes_old(0, 1), becomes_old(1, 2)], [false, true, false]);
     }
 
     #[test]

@@ -4,15 +4,23 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use super::copies::Copies;
 use super::print::Print;
 use super::{Report, Settings, read_file};
 use crate::digest::Digest;
 use crate::mistake::Mistake;
-use crate::policy::origin::Database;
+use crate::policy::origin::{Database, Day};
 
 /// The largest database that is read, in octets: twice the largest that is common, one of cities.
 const DATABASE_OCTETS_MAX: u64 = 256 << 20;
+
+/// From how many days on a database is old: blocks of addresses move between countries every day.
+const DATABASE_DAYS_MAX: i64 = 45;
+
+/// In seconds.
+const DAY: i64 = 86_400;
 
 /// The key of its copy, whatever the file is called.
 const KEY: &str = "database.mmdb";
@@ -41,6 +49,16 @@ impl LoadedDatabase {
         let digest = Digest::of(database.octets());
         let (file, database) = (file.to_owned(), Arc::new(database));
         Self { file, database, digest, pending: Vec::new(), seen: None, is_kept: false }
+    }
+
+    /// A warning of a database that was built more than 45 days ago.
+    #[must_use]
+    pub fn warning(&self, now: Timestamp) -> Option<String> {
+        let built = self.database.built();
+        let seconds = now.as_second() - built.as_second();
+        let (file, built, days) = (self.file.display(), Day(built), seconds / DAY);
+        (seconds > DATABASE_DAYS_MAX * DAY)
+            .then(|| format!("{file}: the database in use was built {built}, {days} days ago; get a newer one"))
     }
 }
 
@@ -112,7 +130,6 @@ mod tests {
     use std::fs::{self, File};
     use std::time::SystemTime;
 
-    use jiff::Timestamp;
     use tempfile::TempDir;
 
     use super::super::{Before, Loaded, load};
@@ -296,7 +313,7 @@ mod tests {
         let machine = Machine::new();
         machine.put(database_of("IT"));
         let warnings = |now: &str| {
-            let loaded = load(&machine.settings, &machine.before, now.parse::<Timestamp>().unwrap());
+            let loaded = load(&machine.settings, &machine.before, now.parse().unwrap());
             machine.told(&loaded).1
         };
         assert_eq!(warnings("2026-09-19T12:00:00Z"), [""; 0]);

@@ -2,17 +2,11 @@
 
 use jiff::Timestamp;
 
-use super::{Exemption, LoadedDatabase, Settings};
+use super::{Exemption, Settings};
 use crate::dns::Name;
 use crate::policy::index::Covers;
 use crate::policy::order::{Order, Standing};
-use crate::policy::origin::{self, Day};
-
-/// From how many days on a database is old: blocks of addresses move between countries every day.
-const DATABASE_DAYS_MAX: i64 = 45;
-
-/// In seconds.
-const DAY: i64 = 86_400;
+use crate::policy::origin;
 
 /// Of exemptions that have ended, or are to beat an order that there is not, or do not reach an order that blocks their
 /// name; and of each that beats an order.
@@ -120,13 +114,4 @@ fn applies_to_nobody(order: &Order, origin: &origin::Settings) -> String {
         "order {id}: no prefix of [origin] networks and no default is in {}, so it applies to nobody; add one{or}",
         codes.join(" or ")
     )
-}
-
-/// Of a database that was built more than [`DATABASE_DAYS_MAX`] days ago.
-pub(super) fn of_age(loaded: &LoadedDatabase, now: Timestamp) -> Option<String> {
-    let built = loaded.database.built();
-    let seconds = now.as_second() - built.as_second();
-    let (file, built, days) = (loaded.file.display(), Day(built), seconds / DAY);
-    (seconds > DATABASE_DAYS_MAX * DAY)
-        .then(|| format!("{file}: the database in use was built {built}, {days} days ago; get a newer one"))
 }

@@ -222,6 +222,22 @@ mod tests {
         }
     }
 
+    /// `WRITE_SEEDS=1` writes them.
+    #[test]
+    fn the_seeds_of_the_fuzz_target_are_written_here() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/seeds/database");
+        let ipv4 = "192.0.2.0/24 IT\n198.51.100.0/24 continent EU";
+        for (name, ip_version, record_bits, lines) in
+            [("all-24", 6, 24, LINES), ("flat-28", 6, 28, "2001:db8::/40 flat DE"), ("ipv4-32", 4, 32, ipv4)]
+        {
+            let octets = mmdb::countries(Form { ip_version, record_bits, ..Form::default() }, lines);
+            if std::env::var_os("WRITE_SEEDS").is_some() {
+                fs::write(folder.join(name), &octets).unwrap();
+            }
+            assert!(read(&octets).is_ok() && fs::read(folder.join(name)).unwrap() == octets, "{name}");
+        }
+    }
+
     /// Of each such tree the reader's own check would take longer than anybody lives, or none is sure that it does not.
     #[test]
     fn a_tree_with_more_ways_than_nodes_is_refused_at_once() {
