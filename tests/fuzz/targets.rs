@@ -2,7 +2,9 @@
 //!
 //! Shared by `tests/fuzz.rs` (stable, as plain tests) and `fuzz/` (`cargo fuzz`).
 
+use std::net::IpAddr;
 use std::path::Path;
+use std::sync::Arc;
 
 use bailiwick::admin::ExplainQuery;
 use bailiwick::config::Config;
@@ -14,6 +16,7 @@ use bailiwick::listener::doh::request::{self, Source, URL_MESSAGE_OCTETS_MAX};
 use bailiwick::listener::dot::framer::Framer;
 use bailiwick::policy::list::{self, Format};
 use bailiwick::policy::order::Order;
+use bailiwick::policy::origin::{self, Country, Database, Origin};
 use bailiwick::query::{Query, Reply, Transport};
 use bailiwick::upstream::system;
 use ipnet::IpNet;
@@ -206,4 +209,20 @@ pub fn explain_query(octets: &[u8]) {
     let path = query.to_path();
     let (_, again) = path.split_once('?').expect("a path with a query");
     assert_eq!(ExplainQuery::from_query(again), Ok(query), "what was written is read");
+}
+
+/// A database of countries. What is read tells every address an assigned country, or none.
+pub fn database(octets: &[u8]) {
+    let Ok(database) = Database::read(octets.into()) else { return };
+    let origin = Origin::new(&origin::Settings::default(), Some(Arc::new(database)));
+    let place = |address: IpAddr| {
+        let country = origin.place(address).0;
+        assert!(country.is_none_or(|country| Country::from_code(&country.to_string()).is_some()), "an assigned code");
+    };
+    for bit in 0..128 {
+        for address in [1_u128 << bit, u128::MAX << bit, 0x2001_0db8 << 96 | 1 << bit, 0x2002 << 112 | 1 << bit] {
+            place(IpAddr::V6(address.into()));
+            place(IpAddr::V4((address as u32).into()));
+        }
+    }
 }
