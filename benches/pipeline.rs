@@ -125,7 +125,7 @@ fn pipeline(orders: Vec<LoadedOrder>, list: String) -> Arc<Pipeline> {
     };
     let list = LoadedList { settings, octets: list.into_bytes().into(), pending: vec![] };
     let settings = Settings { hold_fallback: true, ..Settings::default() };
-    let loaded = Loaded { settings, orders, lists: vec![list], warnings: vec![], refused: vec![] };
+    let loaded = Loaded { settings, orders, lists: vec![list], database: None, warnings: vec![], refused: vec![] };
     Pipeline::new(Parts {
         policy: Policy::compile(&loaded, 1, clock.now().wall).unwrap_or_else(|what| panic!("{what}")),
         cache: Cache::new(&cache::Settings { memory: 64 << 20, ttl_min: Duration::ZERO, ttl_max: day, stale: day }),

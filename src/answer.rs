@@ -334,7 +334,8 @@ mod tests {
         );
         let order = LoadedOrder::of(Order::read(Path::new("x.toml"), &text).unwrap(), text.as_bytes());
         let settings = Settings { hold_fallback: true, ..Settings::default() };
-        let loaded = Loaded { settings, orders: vec![order], lists: vec![], warnings: vec![], refused: vec![] };
+        let loaded =
+            Loaded { settings, orders: vec![order], lists: vec![], database: None, warnings: vec![], refused: vec![] };
         Policy::compile(&loaded, 1, Timestamp::UNIX_EPOCH).unwrap()
     }
 

@@ -25,7 +25,7 @@ use jiff::Timestamp;
 use crate::dns::{Ede, Name, Qtype};
 use crate::query::{Query, Reply};
 use index::{Covers, Index, Rule, RuleId, SourceId};
-use load::{Exemption, ListSettings, Loaded, LoadedOrder};
+use load::{Exemption, ListSettings, Loaded, LoadedDatabase, LoadedOrder};
 use order::Effect;
 use origin::{Country, Ground, Origin};
 use weigh::{Trials, Weighing, Winner};
@@ -233,6 +233,8 @@ struct Compiled {
     lists: Vec<PolicyList>,
     exemptions: Vec<Exemption>,
     origin: Origin,
+    /// What the origin has beside the settings, as it was loaded.
+    database: Option<LoadedDatabase>,
     hold_fallback: bool,
 }
 
@@ -264,7 +266,11 @@ impl Policy {
             orders,
             lists,
             exemptions: loaded.settings.exemptions.clone(),
-            origin: Origin::new(&loaded.settings.origin),
+            origin: Origin::new(
+                &loaded.settings.origin,
+                loaded.database.as_ref().map(|loaded| Arc::clone(&loaded.database)),
+            ),
+            database: loaded.database.clone(),
             hold_fallback: loaded.settings.hold_fallback,
         };
         Ok(Self { generation, next_change: next_change(&compiled.orders, now), compiled: Arc::new(compiled) })
@@ -299,6 +305,12 @@ impl Policy {
     #[must_use]
     pub fn lists(&self) -> &[PolicyList] {
         &self.compiled.lists
+    }
+
+    /// The database of `[origin]` that is in use.
+    #[must_use]
+    pub fn database(&self) -> Option<&LoadedDatabase> {
+        self.compiled.database.as_ref()
     }
 
     /// How many rules: names of orders, lists and exemptions.

@@ -1,8 +1,11 @@
 //! Counts what the hot path allocates: a query that policy or the cache answers allocates nothing.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "support/mmdb.rs"]
+mod mmdb;
+
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +20,7 @@ use bailiwick::policy::index::Covers;
 use bailiwick::policy::list::Format;
 use bailiwick::policy::load::{Exemption, ListSettings, Loaded, LoadedList, LoadedOrder, Settings};
 use bailiwick::policy::order::{Effect, Order};
+use bailiwick::policy::origin::{self, Database, Origin};
 use bailiwick::policy::{Findings, Policy, View};
 use bailiwick::query::{Now, Query, Reply, Transport};
 use bailiwick::telemetry::Telemetry;
@@ -61,6 +65,7 @@ fn policy(clock: &Clock) -> Policy {
         settings: Settings { exemptions: vec![exemption], hold_fallback: true, ..Settings::default() },
         orders: vec![order("milan", "in-force", "blocked.example"), order("rome", "trial", "tried.example")],
         lists: vec![list],
+        database: None,
         warnings: vec![],
         refused: vec![],
     };
@@ -155,6 +160,33 @@ fn what_policy_or_cache_answers_allocates_nothing() {
                 let count = allocations(&pipeline, &query(name, opt), transport, rcode);
                 assert_eq!(count, 0, "{name}, OPT {opt}, {transport:?}");
             }
+        }
+    }
+}
+
+#[test]
+fn a_country_is_told_without_allocation() {
+    let lines = "2001:db8::/32 IT\n192.0.2.0/24 flat FR\n198.51.100.0/24 continent EU\n203.0.113.0/24 XK";
+    let networks = vec![("10.0.0.0/8".parse().unwrap(), origin::Country::from_code("DE").unwrap())];
+    let settings = origin::Settings { networks, ..origin::Settings::default() };
+    for (ip_version, lines) in [(6, lines), (4, lines.split_once('\n').unwrap().1)] {
+        let form = mmdb::Form { ip_version, ..mmdb::Form::default() };
+        let database = Database::read(mmdb::countries(form, lines).into()).unwrap();
+        let origin = Origin::new(&settings, Some(Arc::new(database)));
+        for (address, country) in [
+            ("192.0.2.1", Some("FR")),
+            ("::ffff:192.0.2.1", Some("FR")),
+            ("2002:c000:201::", Some("FR")),
+            ("10.1.2.3", Some("DE")),
+            ("2001:db8::1", (ip_version == 6).then_some("IT")),
+            ("198.51.100.1", None),
+            ("203.0.113.1", None),
+            ("2001:db9::1", None),
+        ] {
+            let address: IpAddr = address.parse().unwrap();
+            let mut told = None;
+            let count = measure(|| told = origin.place(address).0).count_total;
+            assert_eq!((told, count), (country.and_then(origin::Country::from_code), 0), "{address}, IPv{ip_version}");
         }
     }
 }

@@ -6,6 +6,8 @@
 
 #[path = "scenarios/player/expect.rs"]
 mod expect;
+#[path = "support/mmdb.rs"]
+mod mmdb;
 #[path = "scenarios/player/network.rs"]
 mod network;
 #[path = "scenarios/player/play.rs"]

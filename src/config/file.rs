@@ -460,7 +460,7 @@ pub(super) mod tests {
 
     #[test]
     fn what_is_planned_is_said_to_be() {
-        for (table, key) in [("origin", "database"), ("policy", "protected"), ("state", "ledger")] {
+        for (table, key) in [("policy", "protected"), ("state", "ledger")] {
             let said = mistake(table, &format!("{key} = \"x\""));
             assert!(said.contains(&format!("a.toml:2:1: `{key}` is not supported yet; ")), "{said}");
         }

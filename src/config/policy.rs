@@ -22,10 +22,10 @@ use crate::policy::origin::{self, Country};
 const ID_OCTETS_MAX: usize = 64;
 
 pub(super) fn origin(table: &mut Table<'_>) -> origin::Settings {
-    table.not_yet("database", "say countries by prefix in `networks`, or by `default`");
     let seen = RefCell::default();
     origin::Settings {
         networks: table.optional("networks", |value| value.each(|value, _| network(value, &seen))).unwrap_or_default(),
+        database: table.optional("database", Value::path),
         default: table.optional("default", |value| value.meaning(country)),
     }
 }

@@ -1,8 +1,10 @@
 //! Reads the orders, lists and exemptions that the settings name, and keeps the last good copy of each.
 
 mod copies;
+mod database;
 mod lists;
 mod orders;
+mod print;
 mod warnings;
 
 use std::fs::{self, File};
@@ -20,6 +22,9 @@ use super::register::Register;
 use crate::digest::Digest;
 use crate::dns::Name;
 use crate::mistake::Mistake;
+
+pub use database::LoadedDatabase;
+pub use print::Print;
 
 /// One of the operator's own lists.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,11 +114,13 @@ pub struct Loaded {
     pub orders: Vec<LoadedOrder>,
     /// In the order of the configuration.
     pub lists: Vec<LoadedList>,
+    /// What tells countries beside the settings; None: none is configured, or it is among [`Self::refused`].
+    pub database: Option<LoadedDatabase>,
     /// What an operator should know and nothing depends on: a vanished order, faults in a list, an order for a country
-    /// that no source of origin tells, what an exemption does to an order.
+    /// that no source of origin tells, what an exemption does to an order, a database that has become old.
     pub warnings: Vec<String>,
-    /// The mistakes of orders and lists that cannot be read and have no valid copy, and of an orders folder that cannot
-    /// be read. Whatever could be read is in [`Self::orders`] and [`Self::lists`] all the same: a start-up fails if
+    /// The mistakes of orders, lists and a database that cannot be read and have no valid copy, and of an orders folder
+    /// that cannot be read. Whatever could be read is in [`Self::orders`] and [`Self::lists`] all the same: a start-up fails if
     /// there are any, a reload goes on with the rest and reports them.
     pub refused: Vec<Mistake>,
 }
@@ -124,6 +131,8 @@ pub struct Before {
     /// The orders of the load before, none at start-up: they stand in for the copies, so that a full disk or a missing
     /// state folder lifts no order.
     pub orders: Vec<LoadedOrder>,
+    /// The database of the load before, none at start-up: it is not read again where its file is as it was.
+    pub database: Option<LoadedDatabase>,
     /// Which orders were lifted, and which approved.
     pub register: Register,
 }
@@ -136,11 +145,13 @@ pub fn load(settings: &Settings, before: &Before, now: Timestamp) -> Loaded {
     let mut report = Report::default();
     let orders = orders::load(settings, before, &mut report);
     let lists = lists::load(settings, &mut report);
+    let database = database::load(settings, before.database.as_ref(), &mut report);
     let Report { mut warnings, refused } = report;
     let held: Vec<_> = orders.iter().map(|loaded| &loaded.order).collect();
     warnings.extend(warnings::of_exemptions(settings, &held, now));
     warnings.extend(warnings::of_origin(settings, &held, now));
-    Loaded { settings: settings.clone(), orders, lists, warnings, refused }
+    warnings.extend(database.as_ref().and_then(|database| database.warning(now)));
+    Loaded { settings: settings.clone(), orders, lists, database, warnings, refused }
 }
 
 /// What is found out on the way.
@@ -615,7 +626,7 @@ mod tests {
     fn the_sample_orders_are_in_force() {
         let now = "2026-11-22T00:00:00Z".parse().unwrap();
         let orders = Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("config/orders"));
-        let origin = origin::Settings { networks: Vec::new(), default: origin::Country::from_code("IT") };
+        let origin = origin::Settings { default: origin::Country::from_code("IT"), ..origin::Settings::default() };
         let loaded = load(&Settings { orders, origin, ..Settings::default() }, &Before::default(), now);
         assert_eq!((&loaded.refused[..], &loaded.warnings[..]), (&[][..], &[][..]));
         let seen: Vec<_> =
@@ -799,7 +810,7 @@ mod tests {
         machine.write("orders/draft.toml", order("draft", "a.example").replace("in-force", "draft"));
         machine.write("orders/everywhere.toml", order("everywhere", "a.example"));
         let what = "is for IT, FR, and nothing tells the country of a client: it cannot apply to anyone; \
-                    give [origin] networks or a default";
+                    give [origin] networks, a database or a default";
         assert_eq!(machine.warnings(&machine.load()), ["now", "soon"].map(|id| format!("order {id} {what}")));
         machine.settings.origin.default = origin::Country::from_code("FR");
         machine.load_clean();

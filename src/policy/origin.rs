@@ -1,56 +1,35 @@
 //! A client's country, and the ground for it.
 
+mod country;
+mod database;
+mod inside;
+mod tree;
+
+#[cfg(test)]
+#[path = "../../tests/support/mmdb.rs"]
+pub(crate) mod mmdb;
+
 use std::fmt;
 use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::IpNet;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use prefix_trie::joint::JointPrefixMap;
 
-/// An assigned ISO 3166-1 alpha-2 code, upper case.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Country([u8; 2]);
+pub use country::Country;
+pub use database::Database;
 
-impl Country {
-    /// The country of an assigned code, upper case as ISO 3166-1 has it; None for any other text.
-    #[must_use]
-    pub fn from_code(code: &str) -> Option<Self> {
-        let code = code.as_bytes().try_into().ok()?;
-        ASSIGNED.binary_search(&code).ok().map(|_| Self(code))
-    }
-
-    /// The two letters as a number, which is never 0.
-    #[must_use]
-    pub fn to_bits(self) -> u16 {
-        u16::from_be_bytes(self.0)
-    }
-
-    /// The inverse of [`Self::to_bits`], cheap enough for every query; it trusts that the number came from there.
-    #[must_use]
-    pub fn from_bits(bits: u16) -> Option<Self> {
-        (bits != 0).then_some(Self(bits.to_be_bytes()))
-    }
-}
-
-impl fmt::Display for Country {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for octet in self.0 {
-            fmt::Write::write_char(f, char::from(octet))?;
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Debug for Country {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Country({self})")
-    }
-}
-
-/// How a country was come to. Its `Display` is what `explain` prints: `network 127.0.0.2/32`, `default` or `unknown`.
+/// How a country was come to. Its `Display` is what `explain` prints: `network 127.0.0.2/32`,
+/// `database built 2026-08-05`, `default` or `unknown`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ground {
     /// The longest prefix of `[origin] networks` that the address lies in.
     Network(IpNet),
+    /// `[origin] database`, and when it was built.
+    Database(Timestamp),
     /// `[origin] default`.
     Default,
     /// Nothing says.
@@ -61,9 +40,19 @@ impl fmt::Display for Ground {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Network(prefix) => write!(f, "network {prefix}"),
+            Self::Database(built) => write!(f, "database built {}", Day(*built)),
             Self::Default => f.write_str("default"),
             Self::Unknown => f.write_str("unknown"),
         }
+    }
+}
+
+/// The day of a moment in UTC, as `2026-08-05`.
+pub(crate) struct Day(pub(crate) Timestamp);
+
+impl fmt::Display for Day {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.to_zoned(TimeZone::UTC).date())
     }
 }
 
@@ -72,6 +61,8 @@ impl fmt::Display for Ground {
 pub struct Settings {
     /// Prefixes whose country is said.
     pub networks: Vec<(IpNet, Country)>,
+    /// A MaxMind DB file that says the country of what lies in none of them.
+    pub database: Option<PathBuf>,
     /// The country of everyone else.
     pub default: Option<Country>,
 }
@@ -80,7 +71,7 @@ impl Settings {
     /// Whether anything at all can tell a country.
     #[must_use]
     pub fn is_configured(&self) -> bool {
-        !self.networks.is_empty() || self.default.is_some()
+        !self.networks.is_empty() || self.database.is_some() || self.default.is_some()
     }
 }
 
@@ -88,77 +79,46 @@ impl Settings {
 #[derive(Debug)]
 pub struct Origin {
     networks: JointPrefixMap<IpNet, Country>,
+    database: Option<Arc<Database>>,
     default: Option<Country>,
 }
 
 impl Origin {
-    /// Built from its settings; the same prefix twice: the later one counts.
+    /// Built from its settings and the database that was read; the same prefix twice: the later one counts.
     #[must_use]
-    pub fn new(settings: &Settings) -> Self {
+    pub fn new(settings: &Settings, database: Option<Arc<Database>>) -> Self {
         let mut networks = JointPrefixMap::new();
         for (prefix, country) in &settings.networks {
-            networks.insert(canonical(*prefix), *country);
+            networks.insert(inside::canonical(*prefix), *country);
         }
-        Self { networks, default: settings.default }
+        Self { networks, database, default: settings.default }
     }
 
-    /// The country of an address (IPv4-mapped ones as the IPv4 address inside), and the ground. Does not allocate.
+    /// The country of an address, and the ground: networks, then the database, then the default. IPv4-mapped and 6to4
+    /// addresses are looked up as the IPv4 address inside; a network that has a 6to4 address as it is written comes
+    /// first. Does not allocate.
     #[must_use]
     pub fn place(&self, address: IpAddr) -> (Option<Country>, Ground) {
-        match self.networks.get_lpm(&IpNet::from(address.to_canonical())) {
-            Some((prefix, country)) => (Some(*country), Ground::Network(prefix)),
-            None if self.default.is_some() => (self.default, Ground::Default),
+        let (written, innermost) = (address.to_canonical(), inside::innermost(address));
+        if let Some((prefix, country)) = self.network(written).or_else(|| self.network(innermost)) {
+            return (Some(country), Ground::Network(prefix));
+        }
+        if let Some(database) = &self.database
+            && let Some(country) = database.country(innermost)
+        {
+            return (Some(country), Ground::Database(database.built()));
+        }
+        match self.default {
+            Some(country) => (Some(country), Ground::Default),
             None => (None, Ground::Unknown),
         }
     }
 
-    /// Whether anything at all can tell a country.
-    #[must_use]
-    pub fn is_configured(&self) -> bool {
-        !self.networks.is_empty() || self.default.is_some()
+    /// The longest prefix that an address lies in.
+    fn network(&self, address: IpAddr) -> Option<(IpNet, Country)> {
+        self.networks.get_lpm(&IpNet::from(address)).map(|(prefix, country)| (prefix, *country))
     }
 }
-
-/// The prefix without host bits, and as an IPv4 prefix where it lies within `::ffff:0:0/96`: [`Origin::place`] asks
-/// about IPv4-mapped addresses as the IPv4 address inside (RFC 4291 §2.5.5.2), so an IPv6 prefix would never meet them.
-fn canonical(prefix: IpNet) -> IpNet {
-    match prefix {
-        IpNet::V6(prefix) => mapped(prefix).map_or(IpNet::V6(prefix), IpNet::V4),
-        prefix => prefix,
-    }
-    .trunc()
-}
-
-/// The IPv4 prefix inside an IPv4-mapped one.
-fn mapped(prefix: Ipv6Net) -> Option<Ipv4Net> {
-    let length = prefix.prefix_len().checked_sub(MAPPED_BITS)?;
-    Ipv4Net::new(prefix.addr().to_ipv4_mapped()?, length).ok()
-}
-
-/// The length of `::ffff:0:0/96`, in bits.
-const MAPPED_BITS: u8 = 96;
-
-/// The officially assigned alpha-2 codes of ISO 3166-1, in order. User-assigned, reserved and withdrawn ones (XK, EU,
-/// UK, AN) are not among them: no order has effect in a place that is not on the list.
-#[rustfmt::skip]
-const ASSIGNED: [[u8; 2]; 249] = [
-    *b"AD", *b"AE", *b"AF", *b"AG", *b"AI", *b"AL", *b"AM", *b"AO", *b"AQ", *b"AR", *b"AS", *b"AT", *b"AU", *b"AW", *b"AX", *b"AZ",
-    *b"BA", *b"BB", *b"BD", *b"BE", *b"BF", *b"BG", *b"BH", *b"BI", *b"BJ", *b"BL", *b"BM", *b"BN", *b"BO", *b"BQ", *b"BR", *b"BS",
-    *b"BT", *b"BV", *b"BW", *b"BY", *b"BZ", *b"CA", *b"CC", *b"CD", *b"CF", *b"CG", *b"CH", *b"CI", *b"CK", *b"CL", *b"CM", *b"CN",
-    *b"CO", *b"CR", *b"CU", *b"CV", *b"CW", *b"CX", *b"CY", *b"CZ", *b"DE", *b"DJ", *b"DK", *b"DM", *b"DO", *b"DZ", *b"EC", *b"EE",
-    *b"EG", *b"EH", *b"ER", *b"ES", *b"ET", *b"FI", *b"FJ", *b"FK", *b"FM", *b"FO", *b"FR", *b"GA", *b"GB", *b"GD", *b"GE", *b"GF",
-    *b"GG", *b"GH", *b"GI", *b"GL", *b"GM", *b"GN", *b"GP", *b"GQ", *b"GR", *b"GS", *b"GT", *b"GU", *b"GW", *b"GY", *b"HK", *b"HM",
-    *b"HN", *b"HR", *b"HT", *b"HU", *b"ID", *b"IE", *b"IL", *b"IM", *b"IN", *b"IO", *b"IQ", *b"IR", *b"IS", *b"IT", *b"JE", *b"JM",
-    *b"JO", *b"JP", *b"KE", *b"KG", *b"KH", *b"KI", *b"KM", *b"KN", *b"KP", *b"KR", *b"KW", *b"KY", *b"KZ", *b"LA", *b"LB", *b"LC",
-    *b"LI", *b"LK", *b"LR", *b"LS", *b"LT", *b"LU", *b"LV", *b"LY", *b"MA", *b"MC", *b"MD", *b"ME", *b"MF", *b"MG", *b"MH", *b"MK",
-    *b"ML", *b"MM", *b"MN", *b"MO", *b"MP", *b"MQ", *b"MR", *b"MS", *b"MT", *b"MU", *b"MV", *b"MW", *b"MX", *b"MY", *b"MZ", *b"NA",
-    *b"NC", *b"NE", *b"NF", *b"NG", *b"NI", *b"NL", *b"NO", *b"NP", *b"NR", *b"NU", *b"NZ", *b"OM", *b"PA", *b"PE", *b"PF", *b"PG",
-    *b"PH", *b"PK", *b"PL", *b"PM", *b"PN", *b"PR", *b"PS", *b"PT", *b"PW", *b"PY", *b"QA", *b"RE", *b"RO", *b"RS", *b"RU", *b"RW",
-    *b"SA", *b"SB", *b"SC", *b"SD", *b"SE", *b"SG", *b"SH", *b"SI", *b"SJ", *b"SK", *b"SL", *b"SM", *b"SN", *b"SO", *b"SR", *b"SS",
-    *b"ST", *b"SV", *b"SX", *b"SY", *b"SZ", *b"TC", *b"TD", *b"TF", *b"TG", *b"TH", *b"TJ", *b"TK", *b"TL", *b"TM", *b"TN", *b"TO",
-    *b"TR", *b"TT", *b"TV", *b"TW", *b"TZ", *b"UA", *b"UG", *b"UM", *b"US", *b"UY", *b"UZ", *b"VA", *b"VC", *b"VE", *b"VG", *b"VI",
-    *b"VN", *b"VU", *b"WF", *b"WS", *b"YE", *b"YT", *b"ZA", *b"ZM", *b"ZW",
-];
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -171,39 +131,13 @@ mod tests {
 
     fn origin(networks: &[(&str, &str)], default: Option<&str>) -> Origin {
         let networks = networks.iter().map(|(prefix, code)| (prefix.parse().unwrap(), country(code))).collect();
-        Origin::new(&Settings { networks, default: default.map(country) })
+        Origin::new(&Settings { networks, database: None, default: default.map(country) }, None)
     }
 
     /// What `place` says of an address, as text.
     fn place(origin: &Origin, address: &str) -> String {
         let (country, ground) = origin.place(address.parse().unwrap());
         format!("{} {ground}", country.map_or("-".to_owned(), |country| country.to_string()))
-    }
-
-    #[test]
-    fn assigned_codes_are_sorted_and_upper_case() {
-        assert!(ASSIGNED.windows(2).all(|pair| pair[0] < pair[1]));
-        assert!(ASSIGNED.iter().flatten().all(u8::is_ascii_uppercase));
-        for code in ["IT", "DE", "AD", "ZW", "GB", "AX", "BQ", "SS"] {
-            assert_eq!(country(code).to_string(), code);
-        }
-    }
-
-    #[test]
-    fn other_codes_are_no_country() {
-        for code in ["", "I", "it", "It", "ITA", "UK", "EU", "XK", "AN", "*", "ZZ", "I\u{c0}", "é"] {
-            assert_eq!(Country::from_code(code), None, "{code}");
-        }
-    }
-
-    #[test]
-    fn bits_go_there_and_back() {
-        for code in ASSIGNED {
-            let country = Country(code);
-            assert_ne!(country.to_bits(), 0);
-            assert_eq!(Country::from_bits(country.to_bits()), Some(country));
-        }
-        assert_eq!(Country::from_bits(0), None);
     }
 
     #[test]
@@ -245,6 +179,50 @@ mod tests {
     }
 
     #[test]
+    fn networks_come_before_the_database_and_the_default_behind_it() {
+        let settings = Settings {
+            networks: vec![("192.0.2.0/28".parse().unwrap(), country("DE"))],
+            database: None,
+            default: Some(country("CH")),
+        };
+        let lines = "2001:db8::/32 IT\n192.0.2.0/24 FR\n198.51.100.0/24 continent EU";
+        let database = Database::read(mmdb::countries(mmdb::Form::default(), lines).into()).unwrap();
+        let origin = Origin::new(&settings, Some(Arc::new(database)));
+        for (address, told) in [
+            ("192.0.2.1", "DE network 192.0.2.0/28"),
+            ("192.0.2.16", "FR database built 2026-08-05"),
+            ("::ffff:192.0.2.16", "FR database built 2026-08-05"),
+            ("2001:db8::1", "IT database built 2026-08-05"),
+            ("198.51.100.1", "CH default"),
+            ("203.0.113.1", "CH default"),
+        ] {
+            assert_eq!(place(&origin, address), told, "{address}");
+        }
+    }
+
+    #[test]
+    fn a_6to4_address_is_itself_for_networks_and_then_the_address_inside() {
+        let settings = Settings {
+            networks: vec![
+                ("2002:c000:201::/48".parse().unwrap(), country("DE")),
+                ("198.51.100.0/24".parse().unwrap(), country("AT")),
+            ],
+            ..Settings::default()
+        };
+        let lines = "192.0.2.0/24 FR\n2002::/16 IT";
+        let database = Database::read(mmdb::countries(mmdb::Form::default(), lines).into()).unwrap();
+        let origin = Origin::new(&settings, Some(Arc::new(database)));
+        for (address, told) in [
+            ("2002:c000:201::1", "DE network 2002:c000:201::/48"),
+            ("2002:c000:202::1", "FR database built 2026-08-05"),
+            ("2002:c633:6401::1", "AT network 198.51.100.0/24"),
+            ("2002:c000:301::1", "- unknown"),
+        ] {
+            assert_eq!(place(&origin, address), told, "{address}");
+        }
+    }
+
+    #[test]
     fn whole_families_are_prefixes_too() {
         let origin = origin(&[("0.0.0.0/0", "IT"), ("::/0", "DE")], Some("CH"));
         assert_eq!(place(&origin, "255.255.255.255"), "IT network 0.0.0.0/0");
@@ -252,10 +230,11 @@ mod tests {
     }
 
     #[test]
-    fn a_default_or_a_prefix_is_a_configuration() {
-        assert!(!origin(&[], None).is_configured());
-        assert!(origin(&[], Some("IT")).is_configured());
-        assert!(origin(&[("::/0", "IT")], None).is_configured());
+    fn a_default_a_prefix_or_a_database_is_a_configuration() {
+        let networks = vec![("::/0".parse().unwrap(), country("IT"))];
         assert!(!Settings::default().is_configured());
+        assert!(Settings { networks, ..Settings::default() }.is_configured());
+        assert!(Settings { database: Some("a.mmdb".into()), ..Settings::default() }.is_configured());
+        assert!(Settings { default: Some(country("IT")), ..Settings::default() }.is_configured());
     }
 }

@@ -86,7 +86,7 @@ pub(super) fn list(text: &str, covers: Covers, effect: Effect) -> LoadedList {
 pub(super) fn policy(orders: &[Order], lists: &[LoadedList], exemptions: &[Exemption]) -> Policy {
     let settings = Settings { exemptions: exemptions.to_vec(), hold_fallback: true, ..Settings::default() };
     let orders = orders.iter().cloned().map(loaded).collect();
-    let loaded = Loaded { settings, orders, lists: lists.to_vec(), warnings: vec![], refused: vec![] };
+    let loaded = Loaded { settings, orders, lists: lists.to_vec(), database: None, warnings: vec![], refused: vec![] };
     Policy::compile(&loaded, 1, at(0)).unwrap()
 }
 

@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::policy::Policy;
 use crate::policy::list::{self, Fault};
 use crate::policy::load::{self, Loaded, LoadedList, Settings};
+use crate::policy::origin::Ground;
 use crate::tls::Certificates;
 use crate::upstream::Resolvers;
 
@@ -81,7 +82,8 @@ fn tell_faults(list: &LoadedList, report: &mut Report) {
 fn tell_mistakes(loaded: &Loaded, report: &mut Report) {
     let orders = loaded.orders.iter().flat_map(|order| &order.pending);
     let lists = loaded.lists.iter().flat_map(|list| &list.pending);
-    let all = orders.chain(lists).chain(&loaded.refused);
+    let database = loaded.database.iter().flat_map(|database| &database.pending);
+    let all = orders.chain(lists).chain(database).chain(&loaded.refused);
     report.mistakes.extend(all.map(ToString::to_string));
 }
 
@@ -130,5 +132,8 @@ fn check_names(config: &Config, certificates: &Certificates, report: &mut Report
 pub(super) fn summary(policy: &Policy, now: Timestamp) -> String {
     let (in_force, all, lists) = (policy.orders_in_force(now), policy.orders().len(), policy.lists().len());
     let s = |count| if count == 1 { "" } else { "s" };
-    format!("{in_force} of {all} order{} in force, {lists} list{}, {} rules", s(all), s(lists), policy.rules())
+    let database = policy.database().map(|loaded| format!(", {}", Ground::Database(loaded.database.built())));
+    let rules = policy.rules();
+    format!("{in_force} of {all} order{} in force, {lists} list{}, {rules} rules", s(all), s(lists))
+        + &database.unwrap_or_default()
 }

@@ -54,6 +54,7 @@ impl Desk {
             generation: policy.generation(),
             rules: policy.rules_by_kind().to_vec(),
             orders_in_force: policy.orders_in_force(now) as u64,
+            origin_database_build: policy.database().map(|loaded| loaded.database.built()),
             cache_entries: self.pipeline.cache().entries() as u64,
             cache_octets: self.pipeline.cache().octets() as u64,
             upstreams: self.pipeline.upstream().status().iter().map(upstream_scrape).collect(),

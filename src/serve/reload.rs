@@ -1,7 +1,6 @@
 //! Follows the files of the configuration: what has changed is read, compiled, put in force.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +14,7 @@ use crate::config::Config;
 use crate::mistake::Mistake;
 use crate::pipeline::Pipeline;
 use crate::policy::Policy;
-use crate::policy::load::{self, Loaded};
+use crate::policy::load::{self, Loaded, LoadedDatabase, Print};
 use crate::telemetry::health::Health;
 use crate::tls::Certificates;
 
@@ -42,12 +41,12 @@ pub(super) struct Reloader {
     pub(super) health: Health,
     /// The sections that have changed and wait for a restart.
     pub(super) waiting: Vec<&'static str>,
+    /// When the time of day was last looked at.
+    pub(super) looked: Timestamp,
 }
 
-/// A file as it was when it was last looked at, by the time of its last change of any kind, its size and its inode;
-/// None: it was not there. The time of change and not of writing: who may read a file matters too, and `cp -p` and tar
-/// bring an old time of writing along.
-type Print = (PathBuf, Option<((i64, i64), u64, u64)>);
+/// A file as it was when it was last looked at; None: it was not there.
+type Seen = (PathBuf, Option<Print>);
 
 impl Reloader {
     /// Follows the files and the clock; never ends. `hangup` is told of each SIGHUP.
@@ -92,6 +91,10 @@ impl Reloader {
         let policy = self.pipeline.policy();
         let now = Timestamp::now();
         self.tell_expiry(now);
+        let before = std::mem::replace(&mut self.looked, now);
+        if let Some(warning) = policy.database().and_then(|database| becomes_old(database, before, now)) {
+            tracing::warn!("{warning}");
+        }
         if policy.changed_since_made(now) {
             tracing::info!(in_force = policy.orders_in_force(now), "an order has begun or ended");
             self.pipeline.install(policy.next(now));
@@ -148,7 +151,8 @@ impl Reloader {
         let made = tokio::task::spawn_blocking(move || {
             let now = Timestamp::now();
             let orders = pipeline.policy().orders().iter().map(|order| order.loaded.clone()).collect();
-            let before = load::Before { orders, ..load::Before::default() };
+            let database = pipeline.policy().database().cloned();
+            let before = load::Before { orders, database, ..load::Before::default() };
             let loaded = load::load(&settings, &before, now);
             let policy = Policy::compile(&loaded, generation, now)?;
             let rules = policy.rules();
@@ -171,7 +175,7 @@ impl Reloader {
         let lists = self.config.policy.lists.iter().map(|list| list.file.clone());
         let tls = &self.config.tls;
         let fixed = [self.config_path.clone(), tls.certificate.clone(), tls.key.clone()];
-        fixed.into_iter().chain(lists).collect()
+        fixed.into_iter().chain(lists).chain(self.config.policy.origin.database.clone()).collect()
     }
 
     fn folders(&self) -> Vec<PathBuf> {
@@ -186,7 +190,7 @@ impl Reloader {
         folders
     }
 
-    fn prints(&self) -> Vec<Print> {
+    fn prints(&self) -> Vec<Seen> {
         let orders = self.config.policy.orders.iter().flat_map(|folder| fs::read_dir(folder).into_iter().flatten());
         let mut files = self.files();
         // What editors leave beside an order is no reason to read all again.
@@ -197,8 +201,13 @@ impl Reloader {
     }
 }
 
-fn print(file: PathBuf) -> Print {
-    let print = fs::metadata(&file).ok().map(|seen| ((seen.ctime(), seen.ctime_nsec()), seen.len(), seen.ino()));
+/// The warning of a database that was not old before: what is old when it is loaded is told then.
+fn becomes_old(database: &LoadedDatabase, before: Timestamp, now: Timestamp) -> Option<String> {
+    if database.warning(before).is_none() { database.warning(now) } else { None }
+}
+
+fn print(file: PathBuf) -> Seen {
+    let print = Print::of(&file);
     (file, print)
 }
 
@@ -229,13 +238,15 @@ pub(super) fn tell_loaded(health: &Health, loaded: &Loaded) {
     }
     health.degrade("orders", wrong_with_orders(loaded));
     health.degrade("lists", wrong_with_lists(loaded));
+    health.degrade("origin", wrong_with_origin(loaded));
 }
 
 /// What is wrong with which order files, and what is carried out all the same.
 fn wrong_with_orders(loaded: &Loaded) -> Option<String> {
     let is_list = |mistake: &Mistake| loaded.settings.lists.iter().any(|list| list.file == mistake.file);
     let is_folder = |mistake: &Mistake| Some(&mistake.file) == loaded.settings.orders.as_ref();
-    let refused = || loaded.refused.iter().filter(|mistake| !is_list(mistake));
+    let is_database = |mistake: &Mistake| Some(&mistake.file) == loaded.settings.origin.database.as_ref();
+    let refused = || loaded.refused.iter().filter(|mistake| !is_list(mistake) && !is_database(mistake));
     let pending = loaded.orders.iter().flat_map(|order| &order.pending);
     let told = [
         // It stands for all its orders.
@@ -252,6 +263,16 @@ fn wrong_with_lists(loaded: &Loaded) -> Option<String> {
     let told = [
         fate(loaded.refused.iter().filter(is_list), "this list is not in use"),
         fate(loaded.lists.iter().flat_map(|list| &list.pending), "the list stays as it was"),
+    ];
+    join(told)
+}
+
+/// The same of the database of `[origin]`.
+fn wrong_with_origin(loaded: &Loaded) -> Option<String> {
+    let is_database = |mistake: &&Mistake| Some(&mistake.file) == loaded.settings.origin.database.as_ref();
+    let told = [
+        fate(loaded.refused.iter().filter(is_database), "no database tells countries"),
+        fate(loaded.database.iter().flat_map(|database| &database.pending), "the database stays as it was"),
     ];
     join(told)
 }
@@ -306,6 +327,7 @@ mod tests {
     use crate::policy::list::Format;
     use crate::policy::load::{ListSettings, LoadedOrder, Settings};
     use crate::policy::order::Effect;
+    use crate::policy::origin::{Database, mmdb};
 
     const ORDER: &str = "id = 'x'\nissuer = 'Example Court'\njurisdiction = ['*']\nreceived = 2026-01-01T00:00:00Z\n\
                          state = 'in-force'\n[[target]]\nsubtree = ['a.example']\n";
@@ -388,6 +410,32 @@ mod tests {
         fs::write(folder.path().join("mine.txt"), "<html>").unwrap();
         let reason = "mine.txt: is a web page, not a list; see where it is downloaded from; this list is not in use";
         assert_eq!(told(folder.path(), &settings, &held), [("lists", reason.to_owned())]);
+    }
+
+    #[test]
+    fn a_database_that_cannot_be_used_is_told_as_such() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut settings, held) = machine(folder.path());
+        settings.origin.database = Some(folder.path().join("a.mmdb"));
+        let told = || told(folder.path(), &settings, &held);
+        fs::write(folder.path().join("a.mmdb"), "").unwrap();
+        let what = "a.mmdb: is not a sound MaxMind DB file (invalid database: could not find MaxMind DB metadata in \
+                    file); get it again";
+        assert_eq!(told(), [("origin", format!("{what}; no database tells countries"))]);
+        fs::write(folder.path().join("a.mmdb"), mmdb::countries(mmdb::Form::default(), "192.0.2.0/24 IT")).unwrap();
+        assert_eq!(told(), []);
+        fs::write(folder.path().join("a.mmdb"), "").unwrap();
+        assert_eq!(told(), [("origin", format!("{what}; the database stays as it was"))]);
+    }
+
+    #[test]
+    fn a_database_becomes_old_once() {
+        let octets = mmdb::countries(mmdb::Form::default(), "192.0.2.0/24 IT");
+        let database = LoadedDatabase::of(Path::new("a.mmdb"), Database::read(octets.into()).unwrap());
+        let built = database.database.built().as_second();
+        let at = |seconds| Timestamp::from_second(built + 45 * 86_400 + seconds).unwrap();
+        let becomes_old = |before, now| becomes_old(&database, at(before), at(now)).is_some();
+        assert_eq!([becomes_old(-1, 0), becomes_old(0, 1), becomes_old(1, 2)], [false, true, false]);
     }
 
     #[test]

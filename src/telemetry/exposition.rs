@@ -61,6 +61,8 @@ mod vocabulary {
         metric("policy_generation", "The policy that every worker answers from, counted up with each change.");
     pub(super) static POLICY_RULES: Metric = metric("policy_rules", "Rules in the policy.");
     pub(super) static ORDERS_IN_FORCE: Metric = metric("orders_in_force", "Orders that are carried out now.");
+    pub(super) static ORIGIN_DATABASE_BUILD: Metric =
+        seconds("origin_database_build", "When the database that tells countries was built, since 1970.");
     pub(super) static UPSTREAM_UP: Metric = metric("upstream_up", "Whether an upstream resolver answers.");
     pub(super) static UPSTREAM_QUERIES: Metric = metric("upstream_queries", "Queries sent to an upstream resolver.");
     pub(super) static UPSTREAM_ANSWERS: Metric =
@@ -85,6 +87,8 @@ pub struct Scrape {
     pub rules: Vec<(&'static str, u64)>,
     /// Orders that are carried out now.
     pub orders_in_force: u64,
+    /// When the database that tells countries was built, as it says itself; None: there is none.
+    pub origin_database_build: Option<Timestamp>,
     /// Questions in the cache.
     pub cache_entries: u64,
     /// What they take, in octets.
@@ -226,7 +230,9 @@ impl Page {
         counters(to, &vocabulary::TRIAL_BLOCKS, labelled("id", &self.trial_blocks))?;
         gauge(to, &vocabulary::POLICY_GENERATION, self.scrape.generation)?;
         gauges(to, &vocabulary::POLICY_RULES, labelled("kind", &self.scrape.rules))?;
-        gauge(to, &vocabulary::ORDERS_IN_FORCE, self.scrape.orders_in_force)
+        gauge(to, &vocabulary::ORDERS_IN_FORCE, self.scrape.orders_in_force)?;
+        let built = self.scrape.origin_database_build.map(Timestamp::as_second);
+        built.map_or(Ok(()), |built| gauge(to, &vocabulary::ORIGIN_DATABASE_BUILD, built))
     }
 
     fn encode_process(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
@@ -319,6 +325,7 @@ mod tests {
             generation: 3,
             rules: vec![("order", 3), ("list", 1_000_000)],
             orders_in_force: 2,
+            origin_database_build: Timestamp::from_second(1_785_000_000).ok(),
             cache_entries: 7,
             cache_octets: 4096,
             upstreams: vec![UpstreamScrape {
@@ -375,6 +382,7 @@ mod tests {
             "bailiwick_policy_generation 3",
             r#"bailiwick_policy_rules{kind="list"} 1000000"#,
             "bailiwick_orders_in_force 2",
+            "bailiwick_origin_database_build_seconds 1785000000",
             r#"bailiwick_upstream_up{server="192.0.2.1:53"} 1"#,
             r#"bailiwick_upstream_queries_total{server="192.0.2.1:53"} 9"#,
             r#"bailiwick_upstream_failures_total{server="192.0.2.1:53",kind="timeout"} 2"#,

@@ -56,6 +56,11 @@ impl Copies {
         }
     }
 
+    /// Whether any copy could not be kept or removed.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed.is_some()
+    }
+
     /// One warning at most: a full disk fails every copy alike.
     pub(super) fn into_warnings(self) -> Option<String> {
         let (folder, (first, times)) = (self.folder?, self.failed?);

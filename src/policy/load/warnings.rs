@@ -90,6 +90,10 @@ pub(super) fn of_origin(settings: &Settings, orders: &[&Order], now: Timestamp) 
 }
 
 fn reaches_anyone(order: &Order, origin: &origin::Settings) -> bool {
+    // Which country it tells of whom is not asked: any may be among its networks tomorrow.
+    if origin.database.is_some() {
+        return true;
+    }
     let networks = origin.networks.iter().map(|(_, country)| Some(*country));
     // Without a default, the country of some clients cannot be told.
     networks.chain([origin.default]).any(|country| order.applies_to(country))
@@ -100,7 +104,7 @@ fn applies_to_nobody(order: &Order, origin: &origin::Settings) -> String {
     if !origin.is_configured() {
         return format!(
             "order {id} is for {}, and nothing tells the country of a client: it cannot apply to anyone; \
-             give [origin] networks or a default",
+             give [origin] networks, a database or a default",
             codes.join(", ")
         );
     }

@@ -13,13 +13,14 @@ use bailiwick::pipeline::{self, Parts, Pipeline};
 use bailiwick::policy::Policy;
 use bailiwick::policy::index::Covers;
 use bailiwick::policy::list::Format;
-use bailiwick::policy::load::{self, Exemption, ListSettings, Loaded, LoadedList, LoadedOrder};
+use bailiwick::policy::load::{self, Exemption, ListSettings, Loaded, LoadedDatabase, LoadedList, LoadedOrder};
 use bailiwick::policy::order::{Effect, Order};
-use bailiwick::policy::origin::{self, Country};
+use bailiwick::policy::origin::{self, Country, Database};
 use bailiwick::telemetry::Telemetry;
 use bailiwick::upstream::{self, Resolvers, Upstream};
 use jiff::Timestamp;
 
+use super::mmdb;
 use super::network::{Script, Scripts};
 use super::records::name;
 use super::script::{Change, Scenario, Trouble};
@@ -171,7 +172,14 @@ impl Settings {
             origin: self.origin.clone(),
             ..load::Settings::default()
         };
-        Loaded { settings, orders: Vec::new(), lists: Vec::new(), refused: Vec::new(), warnings: Vec::new() }
+        Loaded {
+            settings,
+            orders: Vec::new(),
+            lists: Vec::new(),
+            database: None,
+            refused: Vec::new(),
+            warnings: Vec::new(),
+        }
     }
 }
 
@@ -210,6 +218,15 @@ fn apply(loaded: &mut Loaded, change: &Change) -> Result<(), Trouble> {
                 place: (PathBuf::from("bailiwick.toml"), *line as u32),
             });
         }
+        Change::Database { line, .. } => {
+            let database = database(change).map_err(|what| Trouble { line: *line, what })?;
+            loaded.settings.origin.database = Some(database.file.clone());
+            loaded.database = Some(database);
+        }
+        Change::WithoutDatabase => {
+            loaded.settings.origin.database = None;
+            loaded.database = None;
+        }
         Change::WithoutOrder(id) => loaded.orders.retain(|kept| kept.order.id != *id),
         Change::WithoutList(name) => {
             loaded.settings.lists.retain(|kept| kept.name != *name);
@@ -238,6 +255,13 @@ fn order(id: &str, toml: &str) -> Result<Order, String> {
     text.push_str(toml);
     let told = |mistakes: Vec<Mistake>| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
     Order::read(&PathBuf::from(format!("{id}.toml")), &text).map_err(told)
+}
+
+fn database(change: &Change) -> Result<LoadedDatabase, String> {
+    let Change::Database { built, ip_version, lines, .. } = change else { return Err("not a database".into()) };
+    let form = mmdb::Form { built: built.as_second() as u64, ip_version: *ip_version, ..mmdb::Form::default() };
+    let database = Database::read(mmdb::countries(form, lines).into())?;
+    Ok(LoadedDatabase::of(&PathBuf::from("countries.mmdb"), database))
 }
 
 fn list(change: &Change) -> Option<LoadedList> {

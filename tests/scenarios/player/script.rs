@@ -79,6 +79,10 @@ pub enum Change {
     List { line: usize, name: String, format: String, covers: String, effect: String, text: String },
     /// An exemption.
     Exempt { line: usize, name: String, overrides: Option<String>, until: Option<Timestamp> },
+    /// The database of countries, new or in place of the one before; `lines` as `mmdb::countries` has them.
+    Database { line: usize, built: Timestamp, ip_version: u16, lines: String },
+    /// There is no database any more.
+    WithoutDatabase,
     /// The order of this id is gone.
     WithoutOrder(String),
     /// The list of this name is gone.
@@ -270,7 +274,7 @@ impl Scenario {
                 self.origins.get_or_insert_default().push(((*prefix).into(), (*country).into()));
             }
             ["upstream", address] => self.servers.push(server(node, address)?),
-            ["order" | "list" | "exempt", ..] => self.changes.push(change(node)?),
+            ["order" | "list" | "exempt" | "database", ..] => self.changes.push(change(node)?),
             _ => self.steps.push(step(node)?),
         }
         Ok(())
@@ -340,10 +344,17 @@ fn change(node: &Node) -> Said<Change> {
             let until = value("until").map(|time| time.parse().map_err(|_| node.trouble("not a time"))).transpose()?;
             Change::Exempt { line, name: (*name).into(), overrides: value("overrides"), until }
         }
+        ["database", day, rest @ ..] => Change::Database {
+            line,
+            built: format!("{day}T00:00:00Z").parse().map_err(|_| node.trouble("not a day"))?,
+            ip_version: if rest == ["ipv4"] { 4 } else { 6 },
+            lines: node.said().map(|child| format!("{}\n", child.text)).collect(),
+        },
+        ["without", "database"] => Change::WithoutDatabase,
         ["without", "order", id] => Change::WithoutOrder((*id).into()),
         ["without", "list", name] => Change::WithoutList((*name).into()),
         ["without", "exemption", name] => Change::WithoutExemption((*name).into()),
-        _ => return Err(node.trouble("not an order, a list or an exemption")),
+        _ => return Err(node.trouble("not an order, a list, an exemption or a database")),
     })
 }
 
