@@ -101,7 +101,7 @@ async fn open(
     let shaken = handshake(stream, Arc::clone(config), shared.settings.handshake_timeout).await;
     count_handshake(&shared.telemetry, &shaken);
     let stream = shaken.ok()?;
-    let client = shared.pipeline.client(address.ip().to_canonical());
+    let client = shared.pipeline.client(address.ip().to_canonical(), None);
     let connection = Connection { stream, shared, client, key: ClientKey::of(address.ip()), phase };
     Some(match guest.protocol {
         Protocol::Dot => Box::pin(dot::serve(connection)),

@@ -122,7 +122,7 @@ impl<'s> Stage<'s> {
 
     fn ask(&mut self, line: usize, address: IpAddr, ask: &Ask, expect: &[(usize, Expect)]) {
         let client =
-            self.clients.entry(address).or_insert_with(|| Rc::new(self.product.pipeline.client(address))).clone();
+            self.clients.entry(address).or_insert_with(|| Rc::new(self.product.pipeline.client(address, None))).clone();
         let pipeline = self.product.pipeline.clone();
         let seen_before = self.script.queries(None, &Filter::default());
         let asked_at = Instant::now();
