@@ -129,7 +129,7 @@ fn query(name: &str, opt: bool) -> Vec<u8> {
 
 /// Asks twice, of which the second time is counted: a worker's buffers have grown by then.
 fn allocations(pipeline: &Arc<Pipeline>, octets: &[u8], transport: Transport, wanted: Rcode) -> u64 {
-    let client = pipeline.client([127, 0, 0, 1].into());
+    let client = pipeline.client([127, 0, 0, 1].into(), None);
     let mut out = BytesMut::with_capacity(4096);
     let now: Now = pipeline.clock().now();
     let mut ask = || {
