@@ -1,6 +1,7 @@
 //! The words of DNS: types, classes, RCODEs and extended errors.
 
 pub mod edns;
+pub mod made;
 pub mod message;
 pub mod name;
 pub mod special;

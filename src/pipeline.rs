@@ -19,6 +19,7 @@ use crate::answer::{Answer, Manner, Written};
 use crate::cache::{Cache, Found};
 use crate::clock::Clock;
 use crate::dns::message::flag;
+use crate::dns::{Name, Qclass, made};
 use crate::local::{Local, Locals};
 use crate::policy::explain::{Explanation, Question, Verdict};
 pub use crate::policy::origin::Country;
@@ -174,6 +175,9 @@ pub struct Pipeline {
     passes: Arc<Passes>,
 }
 
+/// How long a planted address is kept, in seconds: longer than a probe takes.
+const PLANTED_TTL: u32 = 120;
+
 thread_local! {
     /// Where the cache copies a hit to; grows to the largest message once per worker.
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
@@ -255,6 +259,19 @@ impl Pipeline {
     /// exactly this country (None: unknown), until the pass is dropped.
     pub fn register_probe(&self, local: SocketAddr, country: Option<Country>) -> ProbePass {
         self.passes.register(local, country)
+    }
+
+    /// Gives a made-up name of a probe's an address, as an upstream would have: a target of addresses is met by what
+    /// comes back, and there is no name whose addresses are ours to say. Only the prober knows the name.
+    pub fn plant(&self, name: &Name, address: IpAddr) {
+        let now = self.clock.now();
+        let policy = self.policy();
+        let (qtype, message) = (made::qtype_of(address), made::address(name, address, PLANTED_TTL));
+        let query = Query::plain(name.clone(), qtype);
+        let Ok(permitted) = policy.admit(query, View { country: None }, now.wall, |_| {}) else { return };
+        let Ok(mut reply) = Reply::read(&message, name, qtype, Qclass::IN) else { return };
+        let findings = policy.find(&permitted, &reply);
+        self.cache.keep(&permitted, &mut reply, &findings, now.mono);
     }
 
     /// The probe whose socket this is, asked of the socket's own address at the accept; None: a client. Takes no lock

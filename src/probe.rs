@@ -14,9 +14,9 @@ use std::sync::Arc;
 use crate::digest::Digest;
 use crate::ledger;
 use crate::pipeline::Pipeline;
+use crate::policy::PolicyOrder;
 use crate::policy::order::{Order, Standing};
 use crate::policy::origin::Country;
-use crate::policy::{Policy, PolicyOrder};
 use crate::telemetry::Protocol;
 use exchange::Line;
 use judge::Outcome;
@@ -167,9 +167,71 @@ fn sides(order: &Order) -> Vec<Side> {
     let mut elsewhere = ELSEWHERE.into_iter().chain(["NZ"]).filter_map(Country::from_code);
     let outside = elsewhere.find(|country| !order.applies_to(Some(*country)));
     let inside = Side { inside: true, country: inside };
-    [Some(inside), outside.map(|country| Side { inside: false, country: Some(country) })].into_iter().flatten().collect()
+    [Some(inside), outside.map(|country| Side { inside: false, country: Some(country) })]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn hex(octets: &[u8]) -> String {
     octets.iter().map(|octet| format!("{octet:02x}")).collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// An order with these lines, about two names and a prefix.
+    pub(super) fn order(lines: &str) -> Order {
+        let text = format!(
+            "id = 'x'\nissuer = 'Court'\nstate = 'in-force'\nreceived = 2026-01-01T00:00:00Z\n{lines}\n\
+             [[target]]\nsubtree = ['a.example.org']\nexact = ['b.example.org']\n\
+             [[target]]\naddress = ['192.0.2.0/24', '2001:db8::1']\n\
+             [[target]]\nany-tld = ['label']\neffective = 2026-12-01T00:00:00Z\n"
+        );
+        Order::read(Path::new("x.toml"), &text).unwrap()
+    }
+
+    fn shown(order: &Order) -> Vec<(bool, String)> {
+        let country = |side: &Side| side.country.map_or("-".to_owned(), |country| country.to_string());
+        sides(order).iter().map(|side| (side.inside, country(side))).collect()
+    }
+
+    #[test]
+    fn an_outside_is_where_the_order_does_not_apply() {
+        let inside = |code: &str| (true, code.to_owned());
+        let outside = |code: &str| (false, code.to_owned());
+        assert_eq!(shown(&order("jurisdiction = ['IT', 'CH']")), [inside("IT"), outside("JP")]);
+        assert_eq!(shown(&order("jurisdiction = ['CH', 'JP', 'BR', 'ZA']")), [inside("CH"), outside("NZ")]);
+        assert_eq!(shown(&order("jurisdiction = ['*']")), [inside("-")]);
+    }
+
+    #[test]
+    fn only_an_inside_client_that_is_answered_as_ordered_shows_an_effect() {
+        let probe = |inside, outcome: &str| ledger::Probe {
+            order: "x".to_owned(),
+            target: String::new(),
+            transport: "dot".to_owned(),
+            inside,
+            country: None,
+            query: String::new(),
+            answer: None,
+            certificate: None,
+            outcome: outcome.to_owned(),
+            note: None,
+        };
+        for (inside, outcome, shows, wrong) in [
+            (true, "right", true, false),
+            (false, "right", false, false),
+            (true, "wrong", false, true),
+            (false, "wrong", false, true),
+            (true, "none", false, false),
+        ] {
+            let probed = Probed { at: jiff::Timestamp::UNIX_EPOCH, probe: probe(inside, outcome) };
+            assert_eq!((probed.shows_effect(), probed.is_wrong()), (shows, wrong));
+        }
+    }
 }

@@ -69,11 +69,7 @@ impl Line {
         opened.unwrap_or_else(|_| Err("no handshake in time".to_owned()))
     }
 
-    async fn open_whenever(
-        pipeline: &Arc<Pipeline>,
-        place: &Place,
-        country: Option<Country>,
-    ) -> Result<Self, String> {
+    async fn open_whenever(pipeline: &Arc<Pipeline>, place: &Place, country: Option<Country>) -> Result<Self, String> {
         let failed = |error: io::Error| format!("no connection: {error}");
         let to = reachable(place.address);
         let socket = if to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.map_err(failed)?;
@@ -132,11 +128,7 @@ async fn over_dot(stream: &mut TlsStream<TcpStream>, query: &[u8]) -> io::Result
     Ok(answer)
 }
 
-async fn over_doh(
-    requests: &mut http2::SendRequest<Full<Bytes>>,
-    path: &str,
-    query: &[u8],
-) -> Result<Vec<u8>, String> {
+async fn over_doh(requests: &mut http2::SendRequest<Full<Bytes>>, path: &str, query: &[u8]) -> Result<Vec<u8>, String> {
     let request = Request::post(format!("https://{HOST}{path}"))
         .header(header::CONTENT_TYPE, "application/dns-message")
         .header(header::ACCEPT, "application/dns-message")

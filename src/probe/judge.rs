@@ -1,12 +1,14 @@
 //! What an answer to a probe says: that the order is carried out as it should be, that it is not, or nothing.
 
+use std::net::IpAddr;
+
 use hickory_proto::op::Message;
 use hickory_proto::rr::RData;
 use hickory_proto::rr::rdata::opt::EdnsOption;
 
 use super::sample::Question;
-use crate::dns::Ede;
 use crate::dns::edns::option;
+use crate::dns::{Ede, Qtype};
 use crate::policy::index::Covers;
 use crate::policy::order::{Effect, Order};
 
@@ -79,17 +81,104 @@ fn effect(order: &Order, question: &Question, answer: &Message) -> Outcome {
         (Effect::NxDomain, Covers::Exact) | (Effect::NoData, _) => rcode == 0 && empty,
         (Effect::Refused, _) => rcode == 5 && empty,
         (Effect::Address { a, aaaa }, _) => {
-            rcode == 0
-                && answer.answers.iter().all(|record| match &record.data {
-                    RData::A(address) => Some(address.0) == a,
-                    RData::AAAA(address) => Some(address.0) == aaaa,
-                    _ => false,
-                })
+            let (a, aaaa) = (a.map(IpAddr::from), aaaa.map(IpAddr::from));
+            let said = if question.qtype == Qtype::AAAA { aaaa } else { a };
+            rcode == 0 && answer.answers.iter().map(|record| address(&record.data)).eq(said.map(Some))
         }
     };
     if is_so {
         Outcome::Right(None)
     } else {
         Outcome::Wrong(format!("blocked, but not with the order's effect: {}", answer.metadata.response_code))
+    }
+}
+
+fn address(data: &RData) -> Option<IpAddr> {
+    match data {
+        RData::A(address) => Some(address.0.into()),
+        RData::AAAA(address) => Some(address.0.into()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use bytes::BytesMut;
+    use jiff::Timestamp;
+
+    use super::super::sample;
+    use super::super::tests::order;
+    use super::*;
+    use crate::answer::{Answer, Manner};
+    use crate::dns::made;
+    use crate::local::Local;
+    use crate::policy::load::{self, LoadedOrder};
+    use crate::policy::{Policy, View};
+    use crate::query::{Query, Transport};
+
+    const MANNER: Manner = Manner { trust_ad: false, keepalive: 0 };
+
+    fn policy(order: &Order) -> Policy {
+        let mut loaded = load::load(&load::Settings::default(), &load::Before::default(), Timestamp::UNIX_EPOCH);
+        loaded.orders.push(LoadedOrder::of(order.clone(), b""));
+        Policy::compile(&loaded, 1, Timestamp::UNIX_EPOCH).unwrap()
+    }
+
+    /// What is said of the answers to a question about `order`, where `carried_out` is: asked from inside, and outside.
+    fn judged(order: &Order, carried_out: &Order) -> Vec<[&'static str; 2]> {
+        let policy = policy(carried_out);
+        let now = "2026-11-22T00:00:00Z".parse().unwrap();
+        let questions = sample::of(&policy, 0, now).into_iter().filter(|question| question.planted().is_none());
+        let judged = questions.map(|question| {
+            let query = Query::read(question.octets(), Transport::Dot).unwrap();
+            let mut out = BytesMut::new();
+            let _ = match policy.admit(query, View { country: None }, now, |_| {}) {
+                Ok(permitted) => Answer::local(&permitted.query().echo, &Local::not_cached()).write(MANNER, &mut out),
+                Err(block) => Answer::block(&block).write(MANNER, &mut out),
+            };
+            [true, false].map(|inside| judge(order, &question, inside, &out).word())
+        });
+        judged.collect()
+    }
+
+    #[test]
+    fn every_effect_is_known() {
+        let effects =
+            ["'nxdomain'", "'nodata'", "'refused'", "{ a = '192.0.2.1' }", "{ a = '192.0.2.1', aaaa = '::1' }"];
+        let orders = effects.map(|effect| order(&format!("jurisdiction = ['*']\neffect = {effect}")));
+        for order in &orders {
+            assert_eq!(judged(order, order), [["right", "wrong"]; 2]);
+        }
+        for (said, done) in [(0, 1), (0, 3), (1, 2), (1, 3), (2, 0), (3, 1), (3, 2)] {
+            let judged = judged(&orders[said], &orders[done]);
+            assert!(judged[0] == ["wrong", "wrong"], "{} done as {}: {judged:?}", effects[said], effects[done]);
+        }
+    }
+
+    #[test]
+    fn what_is_not_blocked_is_wrong_inside_and_right_outside() {
+        let order = order("jurisdiction = ['IT']");
+        assert_eq!(judged(&order, &order), [["wrong", "right"]; 2]);
+    }
+
+    #[test]
+    fn what_another_order_blocks_is_blocked() {
+        let asked = order("jurisdiction = ['*']");
+        let other = Order { id: "other".to_owned(), ..asked.clone() };
+        assert_eq!(judged(&asked, &other), [["right", "right"]; 2]);
+    }
+
+    #[test]
+    fn what_is_no_answer_is_wrong_wherever_it_ends() {
+        let order = order("jurisdiction = ['*']");
+        let question = sample::of(&policy(&order), 0, "2026-11-22T00:00:00Z".parse().unwrap()).remove(0);
+        let whole = made::address(&question.name, [192, 0, 2, 1].into(), 60);
+        for cut in 0..=whole.len() {
+            assert_eq!(judge(&order, &question, true, &whole[..cut]).word(), "wrong", "cut at {cut}");
+        }
+        let mut echoed = whole;
+        echoed[..2].copy_from_slice(&question.octets()[..2]);
+        assert_eq!(judge(&order, &question, false, &echoed).word(), "right");
     }
 }

@@ -2,14 +2,11 @@
 
 use std::net::IpAddr;
 
-use bytes::{BufMut, BytesMut};
 use jiff::Timestamp;
 use rand::Rng as _;
 use rand::seq::IndexedRandom as _;
 
-use crate::dns::edns::Opt;
-use crate::dns::message::{Header, flag};
-use crate::dns::{Name, Qclass, Qtype, Rcode};
+use crate::dns::{Name, Qtype, made};
 use crate::policy::Policy;
 use crate::policy::index::Covers;
 use crate::policy::order::{Order, Standing, Target};
@@ -21,6 +18,8 @@ pub(super) struct Question {
     pub(super) target: String,
     /// The name asked for.
     pub(super) name: Name,
+    /// A, or what the address is an address of.
+    pub(super) qtype: Qtype,
     /// What the target means of it.
     pub(super) covers: Covers,
     /// The address that the answer would have, for a target of addresses.
@@ -30,9 +29,9 @@ pub(super) struct Question {
 
 impl Question {
     fn new(target: &Target, name: Name, covers: Covers, address: Option<IpAddr>) -> Self {
-        let qtype = if address.is_some_and(|address| address.is_ipv6()) { Qtype::AAAA } else { Qtype::A };
-        let octets = message(&name, qtype);
-        Self { target: target.key(), name, covers, address, octets }
+        let qtype = address.map_or(Qtype::A, made::qtype_of);
+        let octets = made::query(rand::rng().random(), &name, qtype);
+        Self { target: target.key(), name, qtype, covers, address, octets }
     }
 
     /// The query.
@@ -52,14 +51,17 @@ pub(super) fn of(policy: &Policy, number: usize, now: Timestamp) -> Vec<Question
     let order = &policy.orders()[number].loaded.order;
     let in_force = |(_, target): &(usize, &Target)| order.standing_of(target, now) == Standing::InForce;
     let targets = order.targets.iter().enumerate().filter(in_force);
-    targets.flat_map(|(place, target)| of_target(policy, order, target, policy.listed_sample(number, place), now)).collect()
+    targets
+        .flat_map(|(place, target)| of_target(policy, order, target, policy.listed_sample(number, place), now))
+        .collect()
 }
 
 /// Of each kind of thing that the target is about the first, and one at random. What an exemption spares is not asked for.
 fn of_target(policy: &Policy, order: &Order, target: &Target, listed: &[Name], now: Timestamp) -> Vec<Question> {
     let covers = target.list.as_ref().map_or(Covers::Subtree, |list| list.covers);
     let names = few(&target.names).map(|(name, covers, _)| (name.clone(), *covers));
-    let under = few(&target.labels).filter_map(|(label, _)| Some((Name::from_text(&format!("{label}.com")).ok()?, Covers::Subtree)));
+    let under = few(&target.labels)
+        .filter_map(|(label, _)| Some((Name::from_text(&format!("{label}.com")).ok()?, Covers::Subtree)));
     let listed = few(listed).map(|name| (name.clone(), covers));
     let asked = names.chain(under).chain(listed).filter(|(name, _)| !policy.exempts(&order.id, name, now));
     let asked = asked.map(|(name, covers)| Question::new(target, name, covers, None));
@@ -78,13 +80,64 @@ fn made_up() -> Option<Name> {
     Name::from_text(&format!("{:032x}.probe.example", rand::rng().random::<u128>())).ok()
 }
 
-/// A query as a stub resolver makes it, with an OPT so that the answer says why.
-fn message(name: &Name, qtype: Qtype) -> Vec<u8> {
-    let mut out = BytesMut::new();
-    out.put_slice(&Header { id: rand::rng().random(), flags: flag::RD, counts: [1, 0, 0, 1] }.octets());
-    out.put_slice(name.as_wire());
-    out.put_u16(qtype.0);
-    out.put_u16(Qclass::IN.0);
-    Opt { rcode: Rcode::NOERROR, dnssec_ok: false, keepalive: None, errors: &[], padded: false }.write(&mut out, 0);
-    out.to_vec()
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::super::tests::order;
+    use super::*;
+    use crate::policy::load::{self, LoadedOrder};
+
+    fn policy(order: Order, exempt: &[&str]) -> Policy {
+        let mut loaded = load::load(&load::Settings::default(), &load::Before::default(), Timestamp::UNIX_EPOCH);
+        loaded.orders.push(LoadedOrder::of(order, b""));
+        loaded.settings.exemptions.extend(exempt.iter().map(|name| load::Exemption {
+            name: Name::from_text(name).unwrap(),
+            reason: "a test".to_owned(),
+            expires: None,
+            overrides_order: Some("x".to_owned()),
+            place: Default::default(),
+        }));
+        Policy::compile(&loaded, 1, Timestamp::UNIX_EPOCH).unwrap()
+    }
+
+    /// The names asked for at a moment, those made up by their addresses.
+    fn asked(policy: &Policy, now: &str) -> Vec<String> {
+        let shown = |question: &Question| match question.planted() {
+            Some((_, address)) => address.to_string(),
+            None => question.name.to_string(),
+        };
+        of(policy, 0, now.parse().unwrap()).iter().map(shown).collect()
+    }
+
+    #[test]
+    fn each_target_in_force_is_asked_for() {
+        let policy = policy(order("jurisdiction = ['IT']"), &[]);
+        let early = ["a.example.org", "b.example.org", "192.0.2.0", "2001:db8::1"].map(str::to_owned);
+        assert_eq!(asked(&policy, "2026-11-30T23:59:59Z"), early);
+        assert_eq!(asked(&policy, "2026-12-01T00:00:00Z"), [&early[..], &["label.com".to_owned()]].concat());
+        let keys: Vec<_> = policy.orders()[0].loaded.order.targets.iter().map(Target::key).collect();
+        let questions = of(&policy, 0, "2026-12-01T00:00:00Z".parse().unwrap());
+        assert!(keys.iter().all(|key| questions.iter().any(|question| question.target == *key)));
+    }
+
+    #[test]
+    fn what_is_exempt_is_not_asked_for() {
+        let policy = policy(order("jurisdiction = ['IT']"), &["a.example.org"]);
+        assert_eq!(asked(&policy, "2026-11-30T00:00:00Z"), ["b.example.org", "192.0.2.0", "2001:db8::1"]);
+    }
+
+    #[test]
+    fn of_many_the_first_and_one_more() {
+        let all: Vec<u8> = (0..100).collect();
+        for _ in 0..50 {
+            let some: Vec<_> = few(&all).collect();
+            assert!(some.len() == 2 && *some[0] == 0 && *some[1] > 0);
+        }
+        assert_eq!((few(&all[..1]).count(), few(&all[..0]).count()), (1, 0));
+    }
+
+    #[test]
+    fn no_two_made_up_names_are_the_same() {
+        assert_ne!(made_up().unwrap(), made_up().unwrap());
+    }
 }

@@ -9,8 +9,7 @@ use jiff::Timestamp;
 
 use super::check::summary;
 use crate::config::Config;
-use crate::dns::message::{Header, flag};
-use crate::dns::{Name, Qclass, Qtype};
+use crate::dns::{Name, Qtype, made};
 use crate::listener::Place;
 use crate::policy::Policy;
 use crate::policy::order::{Order, Standing};
@@ -87,9 +86,5 @@ fn example(config: &Config, policy: &Policy, now: Timestamp) -> Option<(Name, Ip
 
 /// The `dns` parameter that asks for a name's address, with an OPT so that the answer says why.
 fn question(name: &Name) -> String {
-    let mut message = Header { id: 0, flags: flag::RD, counts: [1, 0, 0, 1] }.octets().to_vec();
-    message.extend(name.as_wire());
-    message.extend([Qtype::A.0, Qclass::IN.0].map(u16::to_be_bytes).concat());
-    message.extend([0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0]);
-    URL_SAFE_NO_PAD.encode(message)
+    URL_SAFE_NO_PAD.encode(made::query(0, name, Qtype::A))
 }
