@@ -65,7 +65,7 @@ fn main_benchmark(criterion: &mut Criterion) {
 /// Times one answer; the queries stand side by side, as on a connection.
 fn ask(criterion: &mut Criterion, title: &str, pipeline: &Arc<Pipeline>, query: impl Fn(usize) -> Vec<u8>) {
     let queries: Vec<_> = (0..ASKED).map(|turn| query(turn * 7_919 % ASKED)).collect();
-    let client = pipeline.client([127, 0, 0, 1].into());
+    let client = pipeline.client([127, 0, 0, 1].into(), None);
     let now = pipeline.clock().now();
     let mut out = BytesMut::with_capacity(4096);
     let mut turn = queries.iter().cycle();

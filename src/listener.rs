@@ -3,12 +3,15 @@
 mod accept;
 mod admit;
 pub mod bind;
+mod caller;
 pub mod doh;
 pub mod dot;
 pub mod drain;
 pub mod gate;
 pub mod idle;
+pub mod proxy;
 pub mod rate;
+pub mod trust;
 
 use std::fmt;
 use std::io;
@@ -23,12 +26,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
 
-use crate::pipeline::{Client, Pipeline};
-use crate::telemetry::Telemetry;
+use crate::pipeline::{Client, Country, Pipeline};
+use crate::telemetry::{Protocol, Telemetry};
 use admit::Door;
 pub use bind::{BindError, Bound, bind};
 use gate::{ClientKey, Gate};
 use rate::Rate;
+use trust::Prefixes;
 
 /// Serves the sockets of one worker until the process is to end, on the `current_thread` runtime that it is called on.
 ///
@@ -42,7 +46,7 @@ pub async fn run(bound: Bound, shared: Arc<Shared>, phase: watch::Receiver<Phase
     let (open, mut closed) = mpsc::channel(1);
     let door = Door { shared, phase, open };
     let listeners = bound.into_listeners()?;
-    join_all(listeners.into_iter().map(|(protocol, listener)| accept::run(listener, protocol, &door))).await;
+    join_all(listeners.into_iter().map(|(inlet, listener)| accept::run(listener, inlet, &door))).await;
     drop(door);
     // Nothing is ever sent: the end of the channel is the end of the last connection, which held a sender.
     let _ = within(drain_timeout, Instant::now(), closed.recv()).await;
@@ -64,13 +68,40 @@ fn until(timeout: Duration, from: Instant) -> Option<Instant> {
     if timeout.is_zero() { None } else { from.checked_add(timeout) }
 }
 
+/// Where one listener listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Its address; port 0: the kernel chooses.
+    pub address: SocketAddr,
+    /// The country of all its clients; None: it is each client's own.
+    pub country: Option<Country>,
+}
+
+impl From<SocketAddr> for Place {
+    fn from(address: SocketAddr) -> Self {
+        Self { address, country: None }
+    }
+}
+
+/// What is known of a connection by the socket that it comes in by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Inlet {
+    pub(crate) protocol: Protocol,
+    /// See [`Place::country`].
+    pub(crate) country: Option<Country>,
+}
+
 /// `[listen]`, what of it is for clients, and `[limits]`, what of it is for connections.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Addresses of DoH.
-    pub doh: Vec<SocketAddr>,
-    /// Addresses of DoT.
-    pub dot: Vec<SocketAddr>,
+    /// Where DoH is offered.
+    pub doh: Vec<Place>,
+    /// Where DoT is offered.
+    pub dot: Vec<Place>,
+    /// Whose connections begin with a PROXY header. Default: nobody's.
+    pub proxy_from: Prefixes,
+    /// Whose requests say whose they are. Default: nobody's.
+    pub forwarded_from: Prefixes,
     /// The path of DoH. Default `/dns-query`.
     pub doh_path: String,
     /// Open connections, in all; 0: no limit. Default 20,000.
@@ -147,6 +178,22 @@ pub enum Phase {
     Draining,
 }
 
+/// Who asks.
+#[derive(Debug)]
+pub struct Asker {
+    /// To the pipeline.
+    pub client: Client,
+    /// To the bounds; None: they do not hold it.
+    pub key: Option<ClientKey>,
+}
+
+impl Asker {
+    /// Takes a token for a query of its; how long its next one has to wait.
+    fn toll(&self, rate: &Rate, now: Duration) -> Duration {
+        self.key.map_or(Duration::ZERO, |key| rate.take(key, now))
+    }
+}
+
 /// A connection that has its TLS. `dot::serve` and `doh::serve` take it.
 pub struct Connection {
     /// The encrypted stream; `TCP_NODELAY` is set.
@@ -154,9 +201,11 @@ pub struct Connection {
     /// What all share.
     pub shared: Arc<Shared>,
     /// Who asks.
-    pub client: Client,
-    /// As whom the bounds count who asks.
-    pub key: ClientKey,
+    pub asker: Asker,
+    /// Whether it passes on requests of others, on DoH.
+    pub forwards: bool,
+    /// The country that its listener says.
+    pub country: Option<Country>,
     /// Changes when the process is to end.
     pub phase: watch::Receiver<Phase>,
 }

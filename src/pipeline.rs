@@ -1,13 +1,14 @@
 //! The product in one function: [`Pipeline::answer`].
 #![allow(clippy::result_large_err, reason = "as in `policy`: either arm is one query on the stack")]
 
+mod client;
 mod flight;
+mod passes;
 
 use std::cell::RefCell;
-use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -20,12 +21,15 @@ use crate::clock::Clock;
 use crate::dns::message::flag;
 use crate::local::{Local, Locals};
 use crate::policy::explain::{Explanation, Question, Verdict};
-use crate::policy::origin::Country;
+pub use crate::policy::origin::Country;
 use crate::policy::{Block, Cause, Findings, Permitted, Policy, View};
 use crate::query::{Failure, Fault, Now, Query, Reply, Transport};
 use crate::telemetry::{BlockCounter, Bound, Event, Protocol, Telemetry};
 use crate::upstream::Upstream;
+pub use client::Client;
 use flight::{Flight, Flights, Outcome};
+use passes::Passes;
+pub use passes::ProbePass;
 
 /// What the pipeline itself decides.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,43 +89,6 @@ pub struct Parts {
     pub settings: Settings,
 }
 
-/// Who asks: made once per connection (per request behind a forwarder), opaque to listeners.
-pub struct Client {
-    address: IpAddr,
-    /// The generation its country was decided in, and the country: it is decided once per generation.
-    decided: AtomicU64,
-}
-
-impl Clone for Client {
-    fn clone(&self) -> Self {
-        Self { address: self.address, decided: AtomicU64::new(self.decided.load(Ordering::Relaxed)) }
-    }
-}
-
-/// Says nothing: a client's address is never written anywhere.
-impl fmt::Debug for Client {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Client")
-    }
-}
-
-impl Client {
-    fn new(address: IpAddr) -> Self {
-        Self { address, decided: AtomicU64::new(0) }
-    }
-
-    fn view(&self, policy: &Policy) -> View {
-        let decided = self.decided.load(Ordering::Relaxed);
-        if decided >> 16 == policy.generation() {
-            return View { country: Country::from_bits(decided as u16) };
-        }
-        let (country, _) = policy.place(self.address);
-        let bits = country.map_or(0, Country::to_bits);
-        self.decided.store(policy.generation() << 16 | u64::from(bits), Ordering::Relaxed);
-        View { country }
-    }
-}
-
 /// How far an answer has come.
 #[derive(Debug)]
 pub enum Progress {
@@ -151,13 +118,19 @@ impl Regime {
         }
     }
 
-    fn admit<'q>(&self, query: Query<'q>, view: View, now: Timestamp) -> Result<Permitted<'q>, Block<'_, 'q>> {
-        self.policy.admit(query, view, now, |order| self.trials[order].count())
+    fn admit<'q>(&self, query: Query<'q>, by: Sight<'_>) -> Result<Permitted<'q>, Block<'_, 'q>> {
+        self.policy.admit(query, by.view, by.now.wall, |order| self.count_trial(order, by))
     }
 
     /// Admits a query that has waited: what is in trial counted it before.
     fn admit_again<'q>(&self, query: Query<'q>, view: View, now: Timestamp) -> Result<Permitted<'q>, Block<'_, 'q>> {
         self.policy.admit(query, view, now, |_| {})
+    }
+
+    fn count_trial(&self, order: usize, by: Sight<'_>) {
+        if !by.is_probe {
+            self.trials[order].count();
+        }
     }
 
     fn count(&self, cause: Cause) {
@@ -174,6 +147,14 @@ struct Sight<'r> {
     regime: &'r Regime,
     view: View,
     now: Now,
+    /// What is blocked for it is not counted.
+    is_probe: bool,
+}
+
+impl<'r> Sight<'r> {
+    fn new(regime: &'r Regime, client: &Client, now: Now) -> Self {
+        Self { regime, view: client.view(&regime.policy), now, is_probe: client.is_probe() }
+    }
 }
 
 /// The product.
@@ -190,6 +171,7 @@ pub struct Pipeline {
     keepalive: AtomicU16,
     flights: Flights,
     waiting: AtomicUsize,
+    passes: Arc<Passes>,
 }
 
 thread_local! {
@@ -213,6 +195,7 @@ impl Pipeline {
             keepalive: AtomicU16::new(in_tenths(parts.settings.idle_timeout)),
             settings: parts.settings,
             waiting: AtomicUsize::new(0),
+            passes: Arc::default(),
         })
     }
 
@@ -223,10 +206,10 @@ impl Pipeline {
             return self.leave(&Answer::local(&query.echo, &local), out);
         }
         let regime = self.regime.load();
-        let by = Sight { regime: &regime, view: client.view(&regime.policy), now };
-        let permitted = match regime.admit(query, by.view, now.wall) {
+        let by = Sight::new(&regime, client, now);
+        let permitted = match regime.admit(query, by) {
             Ok(permitted) => permitted,
-            Err(block) => return Progress::Answered(self.blocked(&regime, &block, out)),
+            Err(block) => return Progress::Answered(self.blocked(by, &block, out)),
         };
         if let Some(local) = Local::for_type(permitted.query()) {
             return self.leave(&Answer::local(&permitted.query().echo, &local), out);
@@ -256,10 +239,29 @@ impl Pipeline {
         self.write(&Answer::local(&fault.echo, &Local::fault(fault)), out)
     }
 
-    /// The client at an address.
+    /// The client at an address, of the country that its listener says, where it says one.
     #[must_use]
-    pub fn client(&self, address: IpAddr) -> Client {
-        Client::new(address)
+    pub fn client(&self, address: IpAddr, listener: Option<Country>) -> Client {
+        Client::at(address, listener)
+    }
+
+    /// A client whose address its forwarder hides: of the country that its listener says, else of an unknown one.
+    #[must_use]
+    pub fn hidden_client(&self, listener: Option<Country>) -> Client {
+        Client::hidden(listener)
+    }
+
+    /// Registers a probe's socket, bound to `local` and not connected yet: what comes from there is asked as a client of
+    /// exactly this country (None: unknown), until the pass is dropped.
+    pub fn register_probe(&self, local: SocketAddr, country: Option<Country>) -> ProbePass {
+        self.passes.register(local, country)
+    }
+
+    /// The probe whose socket this is, asked of the socket's own address at the accept; None: a client. Takes no lock
+    /// while no probe is registered.
+    #[must_use]
+    pub fn probe_client(&self, peer: SocketAddr) -> Option<Client> {
+        self.passes.of(peer).map(Client::probe)
     }
 
     /// The clock to read `now` from.
@@ -354,8 +356,10 @@ impl Pipeline {
         Progress::Answered(self.write(answer, out))
     }
 
-    fn blocked(&self, regime: &Regime, block: &Block<'_, '_>, out: &mut BytesMut) -> Written {
-        regime.count(block.cause());
+    fn blocked(&self, by: Sight<'_>, block: &Block<'_, '_>, out: &mut BytesMut) -> Written {
+        if !by.is_probe {
+            by.regime.count(block.cause());
+        }
         self.write(&Answer::block(block), out)
     }
 
@@ -368,15 +372,15 @@ impl Pipeline {
         mut findings: Findings,
         out: &mut BytesMut,
     ) -> Written {
-        let Sight { regime, view, now } = by;
+        let Sight { regime, view, now, .. } = by;
         if !regime.policy.knows(&findings) {
             findings = regime.policy.find(&permitted, &reply);
             self.cache.refind(&permitted, &reply, &findings);
         }
-        let trial = |order: usize| regime.trials[order].count();
+        let trial = |order: usize| regime.count_trial(order, by);
         match regime.policy.screen(permitted, reply, &findings, view, now.wall, trial) {
             Ok(screened) => self.write(&Answer::screened(&screened), out),
-            Err(block) => self.blocked(regime, &block, out),
+            Err(block) => self.blocked(by, &block, out),
         }
     }
 
@@ -585,10 +589,10 @@ impl Waiting {
         leave: impl FnOnce(Sight<'_>, Permitted<'_>, &mut BytesMut) -> Written,
     ) -> Written {
         let regime = pipeline.regime.load();
-        let by = Sight { regime: &regime, view: self.client.view(&regime.policy), now: pipeline.clock.now() };
+        let by = Sight::new(&regime, &self.client, pipeline.clock.now());
         match regime.admit_again(self.permitted.query().clone(), by.view, by.now.wall) {
             Ok(permitted) => leave(by, permitted, out),
-            Err(block) => pipeline.blocked(&regime, &block, out),
+            Err(block) => pipeline.blocked(by, &block, out),
         }
     }
 }
@@ -597,7 +601,7 @@ impl Waiting {
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use std::io;
-    use std::net::SocketAddr;
+    use std::path::Path;
     use std::task::{Context, Poll};
 
     use tokio::io::ReadBuf;
@@ -607,6 +611,7 @@ mod tests {
     use crate::dns::{Name, Qclass, Qtype, Rcode};
     use crate::local;
     use crate::policy::load;
+    use crate::policy::order::Order;
     use crate::upstream::{self, Connecting, Datagrams, Network, Resolvers};
 
     /// A network that takes everything and answers nothing.
@@ -656,7 +661,7 @@ mod tests {
     }
 
     fn ask(pipeline: &Arc<Pipeline>, name: &str) -> Progress {
-        let client = pipeline.client([127, 0, 0, 1].into());
+        let client = pipeline.client([127, 0, 0, 1].into(), None);
         pipeline.answer(&client, query(name), pipeline.clock().now(), &mut BytesMut::new())
     }
 
@@ -681,11 +686,6 @@ mod tests {
     /// Leaves the cache without what it had for a name.
     fn evict(pipeline: &Pipeline, name: &str) {
         keep(pipeline, name, 0);
-    }
-
-    #[test]
-    fn a_client_is_never_shown() {
-        assert_eq!(format!("{:?}", Client::new("192.0.2.77".parse().unwrap())), "Client");
     }
 
     #[tokio::test(start_paused = true)]
@@ -762,21 +762,43 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_client_is_placed_once_in_each_generation() {
-        let (italy, loaded) = (
-            Country::from_code("IT"),
-            load::load(&load::Settings::default(), &load::Before::default(), Timestamp::UNIX_EPOCH),
-        );
-        let mut abroad = loaded.clone();
-        abroad.settings.origin.default = italy;
-        let client = Client::new([127, 0, 0, 1].into());
-        for (loaded, generation, country) in
-            [(&loaded, 1, None), (&abroad, 1, None), (&abroad, 2, italy), (&loaded, 3, None)]
-        {
-            let policy = Policy::compile(loaded, generation, Timestamp::UNIX_EPOCH).unwrap();
-            assert_eq!(client.view(&policy), View { country });
-            assert_eq!(client.clone().view(&policy), View { country });
+    /// Two orders for Italy: one in force, one in trial.
+    fn with_orders(pipeline: &Pipeline) {
+        let mut loaded = load::load(&load::Settings::default(), &load::Before::default(), Timestamp::UNIX_EPOCH);
+        for (id, state) in [("milan", "in-force"), ("rome", "trial")] {
+            let text = format!(
+                "id = '{id}'\nissuer = 'Court'\njurisdiction = ['IT']\nreceived = 2026-01-01T00:00:00Z\n\
+                 state = '{state}'\n[[target]]\nsubtree = ['{id}.example']\n"
+            );
+            let order = Order::read(Path::new("x.toml"), &text).unwrap();
+            loaded.orders.push(load::LoadedOrder::of(order, text.as_bytes()));
         }
+        pipeline.install(Policy::compile(&loaded, 2, pipeline.clock.now().wall).unwrap());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_probe_is_of_its_country_and_its_blocks_are_not_counted() {
+        let pipeline = pipeline(Settings::default());
+        with_orders(&pipeline);
+        keep(&pipeline, "rome.example", 10);
+        let (italy, local) = (Country::from_code("IT"), "127.0.0.1:4000".parse().unwrap());
+        let blocks = |pipeline: &Pipeline| {
+            let telemetry = pipeline.telemetry();
+            [telemetry.block_counter("order", "milan").total(), telemetry.trial_counter("rome").total()]
+        };
+        let ask = |client: &Client, name| {
+            rcode(&pipeline.answer(client, query(name), pipeline.clock().now(), &mut BytesMut::new()))
+        };
+        let pass = pipeline.register_probe(local, italy);
+        let probe = pipeline.probe_client(local).unwrap();
+        assert_eq!(ask(&probe, "milan.example"), Some(Rcode::NXDOMAIN));
+        assert_eq!(ask(&probe, "rome.example"), Some(Rcode::NOERROR));
+        assert_eq!(blocks(&pipeline), [0, 0]);
+        let client = pipeline.client(local.ip(), italy);
+        assert_eq!(ask(&client, "milan.example"), Some(Rcode::NXDOMAIN));
+        assert_eq!(ask(&client, "rome.example"), Some(Rcode::NOERROR));
+        assert_eq!(blocks(&pipeline), [1, 1]);
+        drop(pass);
+        assert!(pipeline.probe_client(local).is_none());
     }
 }

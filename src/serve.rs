@@ -216,7 +216,7 @@ fn development_certificate(config: &Config, now: Timestamp) -> Result<Option<std
 fn development_names(config: &Config) -> Vec<String> {
     let own = config.local.name.iter().map(ToString::to_string);
     let addresses = config.local.addresses.iter().map(ToString::to_string);
-    let listened = config.listen.doh.iter().chain(&config.listen.dot).map(|address| address.ip());
+    let listened = config.listen.doh.iter().chain(&config.listen.dot).map(|place| place.address.ip());
     let listened = listened.filter(|ip| !ip.is_unspecified()).map(|ip| ip.to_string());
     let mut names: Vec<String> = ["localhost", "127.0.0.1", "::1"]
         .map(str::to_owned)

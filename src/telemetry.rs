@@ -76,11 +76,13 @@ pub enum Bound {
     Http,
     /// File descriptors ran out at an accept
     Descriptors,
+    /// Octets of a PROXY header
+    ProxyHeader,
 }
 
 impl Bound {
     /// Each of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Connections,
         Self::ConnectionsPerClient,
         Self::QueriesPerClient,
@@ -93,6 +95,7 @@ impl Bound {
         Self::RequestOctets,
         Self::Http,
         Self::Descriptors,
+        Self::ProxyHeader,
     ];
 
     /// Its label; for one of `[limits]`, its key there.
@@ -111,6 +114,7 @@ impl Bound {
             Self::RequestOctets => "request-octets",
             Self::Http => "http",
             Self::Descriptors => "descriptors",
+            Self::ProxyHeader => "proxy-header",
         }
     }
 }

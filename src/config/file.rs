@@ -1,6 +1,6 @@
 //! The configuration file as it is written, with its places → [`Config`], or every mistake in it.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,8 +10,11 @@ use toml::de::DeTable;
 use super::table::{Bounds, Mistakes, Table, Value};
 use super::{Config, policy};
 use crate::dns::Name;
+use crate::listener::Place;
+use crate::listener::trust::Prefixes;
 use crate::mistake::Mistake;
 use crate::policy::load;
+use crate::policy::origin::Country;
 use crate::upstream::Resolvers;
 use crate::{cache, listener, local, pipeline, tls, upstream};
 
@@ -96,36 +99,55 @@ fn config(file: &mut Table<'_>) -> Config {
             idle_timeout: limits.listener.idle_timeout,
         },
         cache: cache.settings,
-        policy: load::Settings { origin, state: Some(state), ..policy },
+        policy: load::Settings { origin, listeners: listen.countries(), state: Some(state), ..policy },
         admin: listen.admin,
         threads: listen.threads,
-        listen: listener::Settings { doh: listen.doh, dot: listen.dot, doh_path: listen.doh_path, ..limits.listener },
+        listen: listener::Settings {
+            doh: listen.doh,
+            dot: listen.dot,
+            doh_path: listen.doh_path,
+            proxy_from: listen.proxy_from,
+            forwarded_from: listen.forwarded_from,
+            ..limits.listener
+        },
     }
 }
 
 /// The port that discovery tells; one that the kernel is to choose (0) is not known yet.
-fn port(addresses: &[SocketAddr]) -> Option<u16> {
-    addresses.first().map(SocketAddr::port).filter(|port| *port != 0)
+fn port(places: &[Place]) -> Option<u16> {
+    places.first().map(|place| place.address.port()).filter(|port| *port != 0)
 }
 
 struct Listen {
-    doh: Vec<SocketAddr>,
-    dot: Vec<SocketAddr>,
+    doh: Vec<Place>,
+    dot: Vec<Place>,
+    proxy_from: Prefixes,
+    forwarded_from: Prefixes,
     admin: Option<SocketAddr>,
     doh_path: String,
     threads: Option<NonZeroUsize>,
 }
 
+impl Listen {
+    /// The countries that listeners say.
+    fn countries(&self) -> Vec<Country> {
+        self.doh.iter().chain(&self.dot).filter_map(|place| place.country).collect()
+    }
+}
+
 fn listen(table: &mut Table<'_>) -> Listen {
-    let doh = table.optional("doh", own_addresses).unwrap_or_else(|| loopback(8443));
-    let dot = table.optional("dot", own_addresses).unwrap_or_else(|| loopback(8853));
+    let doh = table.optional("doh", places).unwrap_or_else(|| loopback(8443));
+    let dot = table.optional("dot", places).unwrap_or_else(|| loopback(8853));
     let admin = table.optional("admin", admin).unwrap_or(Some(SocketAddr::from(([127, 0, 0, 1], 8053))));
     let doh_path = table.optional("doh-path", |value| value.meaning(doh_path));
     let threads = table.optional("threads", |value| value.number(THREADS));
+    let proxy_from = table.optional("proxy-from", prefixes).unwrap_or_default();
+    let forwarded_from = table.optional("forwarded-from", prefixes).unwrap_or_default();
     if doh.is_empty() && dot.is_empty() {
         table.refuse("doh and dot are both empty; name an address for one of them");
     }
-    let mut all: Vec<_> = doh.iter().chain(&dot).chain(&admin).filter(|address| address.port() != 0).collect();
+    let own = doh.iter().chain(&dot).map(|place| &place.address);
+    let mut all: Vec<_> = own.chain(&admin).filter(|address| address.port() != 0).collect();
     all.sort_unstable();
     if let Some(twice) = all.windows(2).find(|pair| pair[0] == pair[1]) {
         table.refuse(format_args!("{} is named twice; give each listener a port of its own", twice[0]));
@@ -133,18 +155,42 @@ fn listen(table: &mut Table<'_>) -> Listen {
     Listen {
         doh,
         dot,
+        proxy_from,
+        forwarded_from,
         admin,
         doh_path: doh_path.unwrap_or_else(|| DOH_PATH_DEFAULT.to_owned()),
         threads: threads.and_then(|threads| NonZeroUsize::new(threads as usize)),
     }
 }
 
-fn loopback(port: u16) -> Vec<SocketAddr> {
-    vec![(Ipv4Addr::LOCALHOST, port).into(), (std::net::Ipv6Addr::LOCALHOST, port).into()]
+fn loopback(port: u16) -> Vec<Place> {
+    let addresses = [IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)];
+    addresses.map(|address| SocketAddr::new(address, port).into()).into()
 }
 
-fn own_addresses(value: Value<'_>) -> Option<Vec<SocketAddr>> {
-    value.each(|value, _| value.meaning(own_address))
+fn places(value: Value<'_>) -> Option<Vec<Place>> {
+    value.each(|value, _| place(value))
+}
+
+/// An address, or a table of one and the country of all who come there.
+fn place(value: Value<'_>) -> Option<Place> {
+    if value.is_text() {
+        return value.meaning(own_address).map(Place::from);
+    }
+    if !value.is_table() {
+        return value
+            .refuse("not an address; write it in quotes, or as { address = \"127.0.0.1:8443\", country = \"IT\" }");
+    }
+    value.table("a listener", |table| {
+        let address = table.required("address", |value| value.meaning(own_address));
+        let country = table.required("country", |value| value.meaning(policy::country));
+        Some(Place { address: address?, country: Some(country?) })
+    })?
+}
+
+fn prefixes(value: Value<'_>) -> Option<Prefixes> {
+    let prefixes = value.each(|value, earlier| unlike(value.meaning(policy::prefix)?, value, earlier));
+    prefixes.map(|prefixes| prefixes.into_iter().collect())
 }
 
 fn own_address(text: &str) -> Result<SocketAddr, String> {
@@ -285,6 +331,8 @@ fn limits(table: &mut Table<'_>) -> Limits {
         doh: Vec::new(),
         dot: Vec::new(),
         doh_path: String::new(),
+        proxy_from: Prefixes::default(),
+        forwarded_from: Prefixes::default(),
         connections: table.count("connections", CONNECTIONS),
         connections_per_client: table.count("connections-per-client", CONNECTIONS_PER_CLIENT),
         queries_per_second_per_client: table.number("queries-per-second-per-client", QUERIES_PER_SECOND_PER_CLIENT),
@@ -319,11 +367,16 @@ pub(super) mod tests {
         found.remove(0)
     }
 
+    fn at(address: &str) -> Place {
+        address.parse::<SocketAddr>().unwrap().into()
+    }
+
     #[test]
     fn an_empty_file_is_all_defaults() {
         let config = read("").unwrap();
-        assert_eq!(config.listen.doh, ["127.0.0.1:8443".parse().unwrap(), "[::1]:8443".parse().unwrap()]);
-        assert_eq!(config.listen.dot[0].port(), 8853);
+        assert_eq!(config.listen.doh, ["127.0.0.1:8443", "[::1]:8443"].map(at));
+        assert_eq!(config.listen.dot[0], at("127.0.0.1:8853"));
+        assert!(config.listen.proxy_from == Prefixes::default() && config.listen.forwarded_from == Prefixes::default());
         assert_eq!(config.admin, "127.0.0.1:8053".parse().ok());
         assert_eq!((config.threads, config.upstream.resolvers), (None, Resolvers::System));
         assert_eq!(config.cache.memory, 64 << 20);
@@ -427,6 +480,41 @@ pub(super) mod tests {
         let config = read("[upstream]\nresolvers = [\"192.0.2.1\", \"2001:db8::1\", \"[::1]:5353\"]").unwrap();
         let listed = ["192.0.2.1:53", "[2001:db8::1]:53", "[::1]:5353"].map(|address| address.parse().unwrap());
         assert_eq!(config.upstream.resolvers, Resolvers::Listed(listed.into()));
+    }
+
+    #[test]
+    fn a_listener_may_have_a_country_of_its_own() {
+        let table = "{ address = \"127.0.0.1:8443\", country = \"IT\" }";
+        let config = read(&format!("[listen]\ndoh = [\"[::1]:8443\", {table}]\ndot = []")).unwrap();
+        let italian = Place { country: Country::from_code("IT"), ..at("127.0.0.1:8443") };
+        assert_eq!(config.listen.doh, [at("[::1]:8443"), italian]);
+        assert_eq!(config.policy.listeners, Vec::from_iter(italian.country));
+        let refused = |from: &str, to: &str| mistake("listen", &format!("doh = [{}]", table.replace(from, to)));
+        assert!(refused("\"IT\"", "\"UK\"").starts_with("a.toml:2:48: country: \"UK\" is not a country"));
+        assert!(refused("\"IT\"", "39").contains("integer found; write text in quotes"));
+        assert!(refused(", country = \"IT\"", "").contains("a listener: no `country`"));
+        assert!(refused("address = \"127.0.0.1:8443\", ", "").contains("a listener: no `address`"));
+        assert!(refused("127.0.0.1:8443", "127.0.0.1").contains("has no port"));
+        let unknown = format!("doh = [{}]", table.replace(" }", ", port = 1 }"));
+        assert!(mistake("listen", &unknown).contains("unknown key `port` in a listener"));
+        assert!(mistake("listen", "dot = [7]").starts_with("a.toml:2:8: dot: not an address; write it in quotes"));
+        assert!(mistake("listen", &format!("doh = [{table}]\ndot = [\"127.0.0.1:8443\"]")).contains("named twice"));
+    }
+
+    #[test]
+    fn proxies_are_prefixes() {
+        let config = read("[listen]\nproxy-from = [\"192.0.2.0/24\"]\nforwarded-from = [\"2001:db8::/32\"]").unwrap();
+        assert!(config.listen.proxy_from.contains([192, 0, 2, 7].into()));
+        assert!(!config.listen.forwarded_from.contains([192, 0, 2, 7].into()));
+        for key in ["proxy-from", "forwarded-from"] {
+            let refused = |value: &str| mistake("listen", &format!("{key} = {value}"));
+            assert!(refused("[\"192.0.2.1\"]").contains("write it as \"192.0.2.1/32\""));
+            assert!(refused("[\"192.0.2.1/24\"]").contains("write 192.0.2.0/24"));
+            assert!(refused("[\"::ffff:192.0.2.0/120\"]").contains("write the IPv4 prefix"));
+            assert!(refused("[\"192.0.2.0/24\", \"192.0.2.0/24\"]").contains("named twice"));
+            assert!(refused("\"192.0.2.0/24\"").contains("a list in square brackets"));
+            assert!(refused("[7]").contains("integer found"));
+        }
     }
 
     #[test]

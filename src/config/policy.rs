@@ -44,7 +44,8 @@ fn network(value: Value<'_>, seen: &RefCell<HashSet<IpNet>>) -> Option<(IpNet, C
     })?
 }
 
-fn prefix(text: &str) -> Result<IpNet, String> {
+/// A prefix without host bits, of IPv4 or IPv6.
+pub(super) fn prefix(text: &str) -> Result<IpNet, String> {
     let Ok(net) = text.parse::<IpNet>() else {
         let whole = text.parse::<IpAddr>().map(IpNet::from);
         let like = whole.map_or_else(|_| "192.0.2.0/24".to_owned(), |whole| whole.to_string());
@@ -60,7 +61,8 @@ fn prefix(text: &str) -> Result<IpNet, String> {
     }
 }
 
-fn country(text: &str) -> Result<Country, String> {
+/// A country by its code.
+pub(super) fn country(text: &str) -> Result<Country, String> {
     Country::from_code(text)
         .ok_or_else(|| format!("{text:?} is not a country; write its ISO 3166-1 code in two capitals, such as \"IT\""))
 }

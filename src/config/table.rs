@@ -241,6 +241,10 @@ impl<'a> Value<'a> {
         self.value.get_ref().is_str()
     }
 
+    pub(super) fn is_table(&self) -> bool {
+        self.value.get_ref().is_table()
+    }
+
     pub(super) fn text(self) -> Option<&'a str> {
         self.value.get_ref().as_str().or_else(|| self.not_a("text in quotes"))
     }

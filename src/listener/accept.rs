@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 
+use super::Inlet;
 use super::admit::Door;
 use super::drain;
-use crate::telemetry::{Bound, Event, Protocol};
+use crate::telemetry::{Bound, Event};
 
 /// How long an accept that failed for want of something is not tried again.
 const BACK_OFF: Duration = Duration::from_millis(50);
@@ -18,8 +19,8 @@ const BACK_OFF: Duration = Duration::from_millis(50);
 const NO_DESCRIPTORS: [i32; 2] = [24, 23];
 
 /// Accepts on one socket until the process is to end, then what its queue has already, and closes it.
-pub(super) async fn run(listener: TcpListener, protocol: Protocol, door: &Door) {
-    let admit = |(stream, address)| door.admit(protocol, stream, address);
+pub(super) async fn run(listener: TcpListener, inlet: Inlet, door: &Door) {
+    let admit = |(stream, address)| door.admit(inlet, stream, address);
     let count = || door.shared.telemetry.count(Event::Bound(Bound::Descriptors));
     accept(async || listener.accept().await, admit, count, drain::begins(door.phase.clone())).await;
     if let Err(error) = take_queue(listener, admit) {

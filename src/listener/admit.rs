@@ -15,8 +15,10 @@ use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::gate::{ClientKey, Permit};
-use super::{Connection, Phase, Shared, doh, dot, within};
+use super::caller::{Caller, Introduced};
+use super::gate::Permit;
+use super::proxy::Fault;
+use super::{Connection, Inlet, Phase, Shared, doh, dot, within};
 use crate::telemetry::{Bound, Event, Protocol, Telemetry};
 
 /// Plaintext that a connection keeps for TLS to encrypt, in octets: one record's worth. rustls would keep 64 KiB.
@@ -36,74 +38,70 @@ pub(super) struct Door {
 impl Door {
     /// Serves an accepted connection in a task of its own, so that a panic ends this connection only. One that finds
     /// no place is closed at once: its client hears so, and can go elsewhere.
-    pub(super) fn admit(&self, protocol: Protocol, stream: TcpStream, address: SocketAddr) {
-        let key = ClientKey::of(address.ip());
-        match self.shared.gate.enter(key) {
+    pub(super) fn admit(&self, inlet: Inlet, stream: TcpStream, peer: SocketAddr) {
+        let caller = Caller::at(peer, &self.shared);
+        match self.enter(&caller, inlet) {
             Err(bound) => self.shared.telemetry.count(Event::Bound(bound)),
             Ok(permit) => {
-                let guest = Guest::new(protocol, Arc::clone(&self.shared), permit, self.open.clone());
-                let (shared, phase) = (Arc::clone(&self.shared), self.phase.clone());
-                tokio::spawn(serve(guest, stream, address, shared, phase));
+                let guest = Guest::new(inlet, Arc::clone(&self.shared), permit, self.open.clone());
+                tokio::spawn(serve(guest, stream, caller, self.phase.clone()));
             }
         }
+    }
+
+    fn enter(&self, caller: &Caller, inlet: Inlet) -> Result<Permit, Bound> {
+        let mut permit = self.shared.gate.enter()?;
+        if let Some(key) = caller.key(inlet, &self.shared) {
+            permit.claim(key)?;
+        }
+        Ok(permit)
     }
 }
 
 /// A connection as it is counted; its place is free again when this is dropped, in a panic too.
 #[derive(Debug)]
 struct Guest {
-    protocol: Protocol,
+    inlet: Inlet,
     shared: Arc<Shared>,
-    _permit: Permit,
+    permit: Permit,
     _open: mpsc::Sender<Infallible>,
 }
 
 impl Guest {
-    fn new(protocol: Protocol, shared: Arc<Shared>, permit: Permit, open: mpsc::Sender<Infallible>) -> Self {
-        shared.telemetry.count(Event::ConnectionOpened(protocol));
+    fn new(inlet: Inlet, shared: Arc<Shared>, permit: Permit, open: mpsc::Sender<Infallible>) -> Self {
+        shared.telemetry.count(Event::ConnectionOpened(inlet.protocol));
         shared.announce_idle_timeout();
-        Self { protocol, shared, _permit: permit, _open: open }
+        Self { inlet, shared, permit, _open: open }
     }
 }
 
 impl Drop for Guest {
     fn drop(&mut self) {
-        self.shared.telemetry.count(Event::ConnectionClosed(self.protocol));
+        self.shared.telemetry.count(Event::ConnectionClosed(self.inlet.protocol));
         self.shared.announce_idle_timeout();
     }
 }
 
-async fn serve(
-    guest: Guest,
-    stream: TcpStream,
-    address: SocketAddr,
-    shared: Arc<Shared>,
-    phase: watch::Receiver<Phase>,
-) {
+async fn serve(mut guest: Guest, stream: TcpStream, caller: Caller, phase: watch::Receiver<Phase>) {
     // Boxed, so that the room of the handshake is free again while the connection is served, which is much longer.
-    if let Some(serving) = Box::pin(open(&guest, stream, address, shared, phase)).await {
+    if let Some(serving) = Box::pin(open(&mut guest, stream, caller, phase)).await {
         serving.await;
     }
 }
 
 /// Makes a connection of a socket; None where there is no TLS. What it gives serves the connection.
 async fn open(
-    guest: &Guest,
+    guest: &mut Guest,
     stream: TcpStream,
-    address: SocketAddr,
-    shared: Arc<Shared>,
+    caller: Caller,
     phase: watch::Receiver<Phase>,
 ) -> Option<BoxFuture<'static, ()>> {
-    let config = match guest.protocol {
-        Protocol::Dot => &shared.dot_tls,
-        Protocol::Doh => &shared.doh_tls,
-    };
-    let shaken = handshake(stream, Arc::clone(config), shared.settings.handshake_timeout).await;
+    let (shared, Inlet { protocol, country }) = (Arc::clone(&guest.shared), guest.inlet);
+    let shaken = way_in(guest, stream, caller).await;
     count_handshake(&shared.telemetry, &shaken);
-    let stream = shaken.ok()?;
-    let client = shared.pipeline.client(address.ip().to_canonical());
-    let connection = Connection { stream, shared, client, key: ClientKey::of(address.ip()), phase };
-    Some(match guest.protocol {
+    let (stream, Introduced { asker, forwards, .. }) = shaken.ok()?;
+    let connection = Connection { stream, shared, asker, forwards, country, phase };
+    Some(match protocol {
         Protocol::Dot => Box::pin(dot::serve(connection)),
         Protocol::Doh => Box::pin(doh::serve(connection)),
     })
@@ -112,19 +110,51 @@ async fn open(
 /// Why there is no TLS.
 #[derive(Debug)]
 enum NoTls {
-    /// It took longer than `[limits] handshake-timeout`.
-    Late,
-    /// The client does not speak TLS as we do, or went away.
+    /// It takes longer, or more, than the bound allows.
+    Over(Bound),
+    /// The client does not speak TLS as we do, its proxy does not say for whom it calls, or it went away.
     Failed,
+    /// There is no place for the client of a proxy.
+    NoPlace(Bound),
 }
 
-/// Shakes hands, from the accept on. A failure is told to the client by its alert.
+impl From<Fault> for NoTls {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::TooLong => Self::Over(Bound::ProxyHeader),
+            Fault::Malformed | Fault::Cut => Self::Failed,
+        }
+    }
+}
+
+/// The proxy's header, where there has to be one, and the TLS handshake: both within one time, from the accept on.
+async fn way_in(
+    guest: &mut Guest,
+    mut stream: TcpStream,
+    caller: Caller,
+) -> Result<(TlsStream<TcpStream>, Introduced), NoTls> {
+    let Guest { inlet, shared, permit, .. } = guest;
+    let config = match inlet.protocol {
+        Protocol::Dot => &shared.dot_tls,
+        Protocol::Doh => &shared.doh_tls,
+    };
+    let (accepted_at, timeout) = (Instant::now(), shared.settings.handshake_timeout);
+    let introducing = caller.introduce(&mut stream, *inlet, shared);
+    let late = NoTls::Over(Bound::HandshakeTimeout);
+    let introduced = within(timeout, accepted_at, introducing).await.ok_or(late)??;
+    if let Some(key) = introduced.claims {
+        permit.claim(key).map_err(NoTls::NoPlace)?;
+    }
+    Ok((handshake(stream, Arc::clone(config), timeout, accepted_at).await?, introduced))
+}
+
+/// Shakes hands. A failure is told to the client by its alert.
 async fn handshake(
     stream: TcpStream,
     config: Arc<ServerConfig>,
     timeout: Duration,
+    accepted_at: Instant,
 ) -> Result<TlsStream<TcpStream>, NoTls> {
-    let accepted_at = Instant::now();
     let shaking = pin!(async {
         // Without it the first answer would wait 40 ms for the client's delayed ACK of the session tickets.
         stream.set_nodelay(true)?;
@@ -132,20 +162,21 @@ async fn handshake(
         TlsAcceptor::from(config).accept_with(stream, limit).await
     });
     let shaken: Option<io::Result<_>> = within(timeout, accepted_at, shaking).await;
-    shaken.ok_or(NoTls::Late)?.map_err(|_| NoTls::Failed)
+    shaken.ok_or(NoTls::Over(Bound::HandshakeTimeout))?.map_err(|_| NoTls::Failed)
 }
 
-fn count_handshake(telemetry: &Telemetry, shaken: &Result<TlsStream<TcpStream>, NoTls>) {
+fn count_handshake(telemetry: &Telemetry, shaken: &Result<(TlsStream<TcpStream>, Introduced), NoTls>) {
     match shaken {
-        Ok(stream) => {
+        Ok((stream, _)) => {
             let resumed = stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
             telemetry.count(Event::Handshake { resumed });
         }
         Err(NoTls::Failed) => telemetry.count(Event::HandshakeFailed),
-        Err(NoTls::Late) => {
+        Err(NoTls::Over(bound)) => {
             telemetry.count(Event::HandshakeFailed);
-            telemetry.count(Event::Bound(Bound::HandshakeTimeout));
+            telemetry.count(Event::Bound(*bound));
         }
+        Err(NoTls::NoPlace(bound)) => telemetry.count(Event::Bound(*bound)),
     }
 }
 
@@ -192,8 +223,9 @@ pub(super) mod tests {
         let (server, client) = configs();
         let (near, far) = connected().await;
         let client = Arc::new(client);
-        let (shaken, mut near) =
-            tokio::join!(handshake(far, server, Duration::ZERO), async { connect(near, &client).await.unwrap() });
+        let (shaken, mut near) = tokio::join!(handshake(far, server, Duration::ZERO, Instant::now()), async {
+            connect(near, &client).await.unwrap()
+        });
         let mut far = shaken.unwrap();
         assert!(far.get_ref().0.nodelay().unwrap());
         far.write_all(b"octets").await.unwrap();
@@ -209,7 +241,8 @@ pub(super) mod tests {
         client.alpn_protocols = vec![b"h2".to_vec()];
         let (near, far) = connected().await;
         let client = Arc::new(client);
-        let (shaken, near) = tokio::join!(handshake(far, server, Duration::ZERO), connect(near, &client));
+        let (shaken, near) =
+            tokio::join!(handshake(far, server, Duration::ZERO, Instant::now()), connect(near, &client));
         assert!(matches!(shaken, Err(NoTls::Failed)));
         let alert = near.unwrap_err().to_string();
         assert!(alert.contains("NoApplicationProtocol"), "{alert}");
@@ -222,8 +255,8 @@ pub(super) mod tests {
             let (mut near, far) = connected().await;
             near.write_all(octets).await.unwrap();
             let start = Instant::now();
-            let shaken = handshake(far, Arc::clone(&server), Duration::from_secs(5)).await;
-            assert!(matches!(shaken, Err(NoTls::Late)));
+            let shaken = handshake(far, Arc::clone(&server), Duration::from_secs(5), start).await;
+            assert!(matches!(shaken, Err(NoTls::Over(Bound::HandshakeTimeout))));
             assert_eq!(start.elapsed(), Duration::from_secs(5));
         }
     }
@@ -233,6 +266,6 @@ pub(super) mod tests {
         let (server, _) = configs();
         let (mut near, far) = connected().await;
         near.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
-        assert!(matches!(handshake(far, server, Duration::ZERO).await, Err(NoTls::Failed)));
+        assert!(matches!(handshake(far, server, Duration::ZERO, Instant::now()).await, Err(NoTls::Failed)));
     }
 }

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 
 use socket2::{Domain, Protocol as Ip, Socket, Type};
 
-use super::Settings;
+use super::{Inlet, Place, Settings};
 use crate::telemetry::Protocol;
 
 /// Connections that wait for an accept, per socket; the machine may cut it (`net.core.somaxconn`).
@@ -18,20 +18,23 @@ const EAFNOSUPPORT: i32 = 97;
 /// The listening sockets of one worker.
 #[derive(Debug)]
 pub struct Bound {
-    sockets: Vec<(Protocol, TcpListener)>,
+    sockets: Vec<(Inlet, TcpListener)>,
 }
 
 impl Bound {
     /// Where it listens, real ports where port 0 was asked for.
     #[must_use]
     pub fn addresses(&self) -> Vec<(Protocol, SocketAddr)> {
-        let address = |(protocol, socket): &(Protocol, TcpListener)| Some((*protocol, socket.local_addr().ok()?));
-        self.sockets.iter().filter_map(address).collect()
+        self.inlets().map(|(inlet, address)| (inlet.protocol, address)).collect()
+    }
+
+    fn inlets(&self) -> impl Iterator<Item = (Inlet, SocketAddr)> {
+        self.sockets.iter().filter_map(|(inlet, socket)| Some((*inlet, socket.local_addr().ok()?)))
     }
 
     /// The sockets, watched by the runtime that this is called on.
-    pub(super) fn into_listeners(self) -> io::Result<Vec<(Protocol, tokio::net::TcpListener)>> {
-        let watched = |(protocol, socket)| Ok((protocol, tokio::net::TcpListener::from_std(socket)?));
+    pub(super) fn into_listeners(self) -> io::Result<Vec<(Inlet, tokio::net::TcpListener)>> {
+        let watched = |(inlet, socket)| Ok((inlet, tokio::net::TcpListener::from_std(socket)?));
         self.sockets.into_iter().map(watched).collect()
     }
 }
@@ -89,18 +92,18 @@ pub fn bind(settings: &Settings, workers: usize) -> Result<Vec<Bound>, BindError
     let mut first = open_all(Protocol::Doh, &settings.doh)?;
     first.extend(open_all(Protocol::Dot, &settings.dot)?);
     let first = Bound { sockets: first };
-    let addresses = first.addresses();
-    let others = (1..workers).map(|_| open_again(&addresses)).collect::<Result<Vec<_>, _>>()?;
+    let inlets: Vec<_> = first.inlets().collect();
+    let others = (1..workers).map(|_| open_again(&inlets)).collect::<Result<Vec<_>, _>>()?;
     Ok(std::iter::once(first).chain(others).collect())
 }
 
 /// Opens the first worker's sockets for one protocol.
-fn open_all(protocol: Protocol, addresses: &[SocketAddr]) -> Result<Vec<(Protocol, TcpListener)>, BindError> {
+fn open_all(protocol: Protocol, places: &[Place]) -> Result<Vec<(Inlet, TcpListener)>, BindError> {
     let mut sockets = Vec::new();
     let mut missing = Vec::new();
-    for &address in addresses {
+    for &Place { address, country } in places {
         match open_unused(address) {
-            Ok(socket) => sockets.push((protocol, socket)),
+            Ok(socket) => sockets.push((Inlet { protocol, country }, socket)),
             Err(error) if is_missing(address, &error) => missing.push(BindError { protocol, address, error }),
             Err(error) => return Err(BindError { protocol, address, error }),
         }
@@ -117,12 +120,12 @@ fn open_all(protocol: Protocol, addresses: &[SocketAddr]) -> Result<Vec<(Protoco
 }
 
 /// Opens another worker's sockets, where the first worker's are.
-fn open_again(addresses: &[(Protocol, SocketAddr)]) -> Result<Bound, BindError> {
-    let open_one = |&(protocol, address): &(Protocol, SocketAddr)| match open(address) {
-        Ok(socket) => Ok((protocol, socket)),
-        Err(error) => Err(BindError { protocol, address, error }),
+fn open_again(inlets: &[(Inlet, SocketAddr)]) -> Result<Bound, BindError> {
+    let open_one = |&(inlet, address): &(Inlet, SocketAddr)| match open(address) {
+        Ok(socket) => Ok((inlet, socket)),
+        Err(error) => Err(BindError { protocol: inlet.protocol, address, error }),
     };
-    Ok(Bound { sockets: addresses.iter().map(open_one).collect::<Result<_, _>>()? })
+    Ok(Bound { sockets: inlets.iter().map(open_one).collect::<Result<_, _>>()? })
 }
 
 /// Whether this is an IPv6 address that the machine does not have.
@@ -168,11 +171,14 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::listener::trust::Prefixes;
 
     fn settings(dot: &[&str]) -> Settings {
         Settings {
             doh: Vec::new(),
-            dot: dot.iter().map(|address| address.parse().unwrap()).collect(),
+            dot: dot.iter().map(|address| address.parse::<SocketAddr>().unwrap().into()).collect(),
+            proxy_from: Prefixes::default(),
+            forwarded_from: Prefixes::default(),
             doh_path: String::new(),
             connections: 0,
             connections_per_client: 0,

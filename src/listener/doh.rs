@@ -2,6 +2,7 @@
 
 mod activity;
 mod connection;
+pub mod forwarded;
 pub mod frames;
 pub mod request;
 mod response;
@@ -17,14 +18,14 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures_util::future::poll_immediate;
 use http::request::Parts;
-use http::{Method, Request, Response, Version, header};
+use http::{HeaderMap, Method, Request, Response, Version, header};
 use hyper::body::{Body as _, Incoming};
 use tokio::time::{sleep, timeout};
 
 use super::gate::ClientKey;
-use super::{Connection, Settings, Shared};
+use super::{Asker, Connection, Settings, Shared};
 use crate::answer::Written;
-use crate::pipeline::{Client, Progress};
+use crate::pipeline::{Country, Progress};
 use crate::query::{Malformed, Query, Transport};
 use crate::telemetry::{Bound, Event};
 use activity::Exchange;
@@ -39,9 +40,9 @@ const ANSWER_OCTETS: usize = 1024;
 
 /// Serves a connection until it ends, in the protocol that ALPN chose; without ALPN that is HTTP/1.1.
 pub fn serve(connection: Connection) -> impl Future<Output = ()> + Send {
-    let Connection { stream, shared, client, key, phase } = connection;
+    let Connection { stream, shared, asker, forwards, country, phase } = connection;
     let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    let desk = Arc::new(Desk { shared: Arc::clone(&shared), client, key });
+    let desk = Arc::new(Desk { shared: Arc::clone(&shared), peer: asker, forwards, country });
     let respond = move |exchange, request| respond(Arc::clone(&desk), exchange, request);
     let pressed = Arc::clone(&shared);
     let idle_timeout = move || pressed.idle_timeout();
@@ -57,12 +58,16 @@ pub fn serve(connection: Connection) -> impl Future<Output = ()> + Send {
 trait Ask: Send + Sync + 'static {
     fn settings(&self) -> &Settings;
 
-    /// Counts a query of this client's; how long it has to wait.
-    fn toll(&self) -> Duration;
+    /// Who asks by a request, where that is not the peer.
+    fn asker(&self, headers: &HeaderMap) -> Option<Asker>;
 
-    /// Answers a message, or says when it will be.
+    /// Counts a query of this asker's, by default the peer; how long it has to wait.
+    fn toll(&self, asker: Option<&Asker>) -> Duration;
+
+    /// Answers a message of this asker's, by default the peer, or says when it will be.
     fn ask(
         &self,
+        asker: Option<&Asker>,
         message: &[u8],
     ) -> Result<Step<impl Future<Output = (BytesMut, Written)> + Send + use<Self>>, Refusal>;
 
@@ -80,8 +85,11 @@ enum Step<W> {
 #[derive(Debug)]
 struct Desk {
     shared: Arc<Shared>,
-    client: Client,
-    key: ClientKey,
+    peer: Asker,
+    /// Whether the peer passes on requests of others.
+    forwards: bool,
+    /// The country that the listener says.
+    country: Option<Country>,
 }
 
 impl Ask for Desk {
@@ -89,19 +97,43 @@ impl Ask for Desk {
         &self.shared.settings
     }
 
-    fn toll(&self) -> Duration {
+    fn asker(&self, headers: &HeaderMap) -> Option<Asker> {
+        if !self.forwards {
+            return None;
+        }
+        let pipeline = &self.shared.pipeline;
+        Some(match forwarded::source(headers, &self.shared.settings.forwarded_from)? {
+            forwarded::Source::Client(address) => {
+                Asker { client: pipeline.client(address, self.country), key: Some(ClientKey::of(address)) }
+            }
+            // Whoever hides its clients answers for them.
+            forwarded::Source::Hidden(last) => {
+                Asker { client: pipeline.hidden_client(self.country), key: last.map(ClientKey::of).or(self.peer.key) }
+            }
+        })
+    }
+
+    fn toll(&self, asker: Option<&Asker>) -> Duration {
         let Shared { rate, pipeline, .. } = &*self.shared;
         // The clock is not read for nothing.
-        if rate.is_limited() { rate.take(self.key, pipeline.clock().now().mono) } else { Duration::ZERO }
+        if !rate.is_limited() {
+            return Duration::ZERO;
+        }
+        asker.unwrap_or(&self.peer).toll(rate, pipeline.clock().now().mono)
     }
 
     /// Every query that comes by HTTP passes here, once.
-    fn ask(&self, message: &[u8]) -> Result<Step<impl Future<Output = (BytesMut, Written)> + Send + use<>>, Refusal> {
+    fn ask(
+        &self,
+        asker: Option<&Asker>,
+        message: &[u8],
+    ) -> Result<Step<impl Future<Output = (BytesMut, Written)> + Send + use<>>, Refusal> {
         let pipeline = &self.shared.pipeline;
+        let client = &asker.unwrap_or(&self.peer).client;
         match Query::read(message, Transport::Doh) {
             Ok(query) => {
                 let now = pipeline.clock().now();
-                Ok(with_buffer(|out| match pipeline.answer(&self.client, query, now, out) {
+                Ok(with_buffer(|out| match pipeline.answer(client, query, now, out) {
                     Progress::Answered(written) => Step::Answered(out.split().freeze(), written),
                     // Boxed, so that a request answered at once does not carry and move the room for one that is not.
                     Progress::Waiting(waiting) => Step::Waiting(Box::pin(waiting.finish())),
@@ -152,18 +184,21 @@ async fn answer(
     exchange: &Exchange,
 ) -> Result<(Bytes, Written), Refusal> {
     let source = request::source(head, &desk.settings().doh_path)?;
-    let toll = desk.toll();
+    let asker = desk.asker(&head.headers);
+    let toll = desk.toll(asker.as_ref());
     if !toll.is_zero() {
         desk.met(Bound::QueriesPerClient);
         sleep(toll).await;
     }
     let step = match source {
         // No await while the decoded message stands on the stack: what waits for an upstream does not keep it.
-        Source::Parameter(text) => desk.ask(request::decode(text, &mut [0; URL_MESSAGE_OCTETS_MAX])?)?,
+        Source::Parameter(text) => {
+            desk.ask(asker.as_ref(), request::decode(text, &mut [0; URL_MESSAGE_OCTETS_MAX])?)?
+        }
         Source::Body => {
             let message = in_time(request::body(body), desk.settings().message_timeout).await?;
             exchange.is_read();
-            desk.ask(&message)?
+            desk.ask(asker.as_ref(), &message)?
         }
     };
     match step {

@@ -9,10 +9,9 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 
-use super::gate::ClientKey;
-use super::{Connection, Settings, Shared};
+use super::{Asker, Connection, Settings, Shared};
 use crate::clock::Clock;
-use crate::pipeline::{Client, Progress, Waiting};
+use crate::pipeline::{Progress, Waiting};
 use crate::query::{Malformed, Now, Query, Transport};
 use crate::telemetry::{Bound, Event};
 use desk::{Host, Step};
@@ -20,19 +19,18 @@ use turns::Turns;
 
 /// Serves a connection until it ends.
 pub fn serve(connection: Connection) -> impl Future<Output = ()> + Send {
-    let Connection { stream, shared, client, key, phase } = connection;
-    let mut turns = Turns::new(stream, Asker { shared, client, key }, phase);
+    let Connection { stream, shared, asker, phase, .. } = connection;
+    let mut turns = Turns::new(stream, Guest { shared, asker }, phase);
     async move { turns.run().await }
 }
 
 /// A client before the pipeline.
-struct Asker {
+struct Guest {
     shared: Arc<Shared>,
-    client: Client,
-    key: ClientKey,
+    asker: Asker,
 }
 
-impl Host for Asker {
+impl Host for Guest {
     fn clock(&self) -> &Clock {
         self.shared.pipeline.clock()
     }
@@ -46,13 +44,13 @@ impl Host for Asker {
     }
 
     fn toll(&self, now: Now) -> Duration {
-        self.shared.rate.take(self.key, now.mono)
+        self.asker.toll(&self.shared.rate, now.mono)
     }
 
     fn answer(&self, message: &[u8], now: Now, out: &mut BytesMut) -> Step {
         let pipeline = &self.shared.pipeline;
         match Query::read(message, Transport::Dot) {
-            Ok(query) => match pipeline.answer(&self.client, query, now, out) {
+            Ok(query) => match pipeline.answer(&self.asker.client, query, now, out) {
                 Progress::Answered(_) => Step::Answered,
                 Progress::Waiting(waiting) => Step::Waiting(Box::pin(finish(waiting))),
             },

@@ -50,20 +50,14 @@ impl Gate {
         Arc::new(Self { connections_max, connections_per_client_max, open, clients: Mutex::default() })
     }
 
-    /// Takes a place for a connection of this client. It is free again when the permit is dropped.
+    /// Takes a place for a connection. It is free again when the permit is dropped.
     ///
     /// # Errors
     /// The bound that is reached.
-    pub fn enter(self: &Arc<Self>, client: ClientKey) -> Result<Permit, Bound> {
+    pub fn enter(self: &Arc<Self>) -> Result<Permit, Bound> {
         let next = |open| (self.connections_max == 0 || open < self.connections_max).then_some(open + 1);
         self.open.fetch_update(Ordering::AcqRel, Ordering::Relaxed, next).map_err(|_| Bound::Connections)?;
-        // From here on dropping the permit gives back what was taken.
-        let mut permit = Permit { gate: Arc::clone(self), client: None };
-        if self.connections_per_client_max > 0 {
-            self.enter_as(client)?;
-            permit.client = Some(client);
-        }
-        Ok(permit)
+        Ok(Permit { gate: Arc::clone(self), client: None })
     }
 
     /// How many connections are open.
@@ -106,6 +100,21 @@ pub struct Permit {
     client: Option<ClientKey>,
 }
 
+impl Permit {
+    /// Takes one of this client's own places too, once it is known who that is. What stands for many clients, as a
+    /// proxy does, has no such bound: it takes none.
+    ///
+    /// # Errors
+    /// The bound that is reached.
+    pub fn claim(&mut self, client: ClientKey) -> Result<(), Bound> {
+        if self.gate.connections_per_client_max > 0 && self.client.is_none() {
+            self.gate.enter_as(client)?;
+            self.client = Some(client);
+        }
+        Ok(())
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
         if let Some(client) = self.client {
@@ -122,6 +131,11 @@ mod tests {
 
     fn key(address: &str) -> ClientKey {
         ClientKey::of(address.parse().unwrap())
+    }
+
+    fn enter(gate: &Arc<Gate>, client: ClientKey) -> Result<Permit, Bound> {
+        let mut permit = gate.enter()?;
+        permit.claim(client).map(|()| permit)
     }
 
     #[test]
@@ -141,11 +155,11 @@ mod tests {
     #[test]
     fn the_bound_on_all_refuses_the_next_and_recovers() {
         let gate = Gate::new(2, 0);
-        let first = gate.enter(key("192.0.2.1")).unwrap();
-        let second = gate.enter(key("192.0.2.1")).unwrap();
-        assert_eq!(gate.enter(key("192.0.2.2")).err(), Some(Bound::Connections));
+        let first = enter(&gate, key("192.0.2.1")).unwrap();
+        let second = enter(&gate, key("192.0.2.1")).unwrap();
+        assert_eq!(enter(&gate, key("192.0.2.2")).err(), Some(Bound::Connections));
         drop(first);
-        let third = gate.enter(key("192.0.2.2")).unwrap();
+        let third = enter(&gate, key("192.0.2.2")).unwrap();
         assert_eq!(gate.open(), 2);
         drop((second, third));
         assert_eq!(gate.open(), 0);
@@ -154,22 +168,31 @@ mod tests {
     #[test]
     fn the_bound_per_client_refuses_that_client_only_and_recovers() {
         let gate = Gate::new(0, 2);
-        let first = gate.enter(key("2001:db8::1")).unwrap();
-        let second = gate.enter(key("2001:db8::2")).unwrap();
-        assert_eq!(gate.enter(key("2001:db8::3")).err(), Some(Bound::ConnectionsPerClient));
-        let other = gate.enter(key("2001:db8:0:100::1")).unwrap();
+        let first = enter(&gate, key("2001:db8::1")).unwrap();
+        let second = enter(&gate, key("2001:db8::2")).unwrap();
+        assert_eq!(enter(&gate, key("2001:db8::3")).err(), Some(Bound::ConnectionsPerClient));
+        let other = enter(&gate, key("2001:db8:0:100::1")).unwrap();
         drop(second);
-        let third = gate.enter(key("2001:db8::3")).unwrap();
+        let third = enter(&gate, key("2001:db8::3")).unwrap();
         drop((first, other, third));
         assert_eq!((gate.open(), gate.clients().len()), (0, 0));
     }
 
     #[test]
+    fn who_claims_nothing_has_no_bound_of_its_own() {
+        let gate = Gate::new(3, 1);
+        let _proxy = [(); 2].map(|()| gate.enter().unwrap());
+        let _client = enter(&gate, key("192.0.2.1")).unwrap();
+        assert_eq!(gate.enter().err(), Some(Bound::Connections), "but for the one on all");
+        assert_eq!(gate.clients().len(), 1);
+    }
+
+    #[test]
     fn a_refusal_takes_no_place() {
         let gate = Gate::new(1, 1);
-        let _held = gate.enter(key("192.0.2.1")).unwrap();
+        let _held = enter(&gate, key("192.0.2.1")).unwrap();
         for _ in 0..3 {
-            assert!(gate.enter(key("192.0.2.2")).is_err());
+            assert!(enter(&gate, key("192.0.2.2")).is_err());
         }
         assert_eq!((gate.open(), gate.clients().len()), (1, 1));
     }

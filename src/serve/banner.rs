@@ -11,6 +11,7 @@ use super::check::summary;
 use crate::config::Config;
 use crate::dns::message::{Header, flag};
 use crate::dns::{Name, Qclass, Qtype};
+use crate::listener::Place;
 use crate::policy::Policy;
 use crate::policy::order::{Order, Standing};
 
@@ -33,16 +34,21 @@ fn title(policy: &Policy, now: Timestamp) -> String {
     format!("bailiwick {}: {}", env!("CARGO_PKG_VERSION"), summary(policy, now))
 }
 
-fn listed(addresses: &[SocketAddr], shown: impl Fn(SocketAddr) -> String) -> String {
-    match addresses {
-        [] => "off".to_owned(),
-        _ => addresses.iter().copied().map(shown).collect::<Vec<_>>().join("  "),
-    }
+fn listed(places: &[Place], shown: impl Fn(SocketAddr) -> String) -> String {
+    let one = |place: &Place| match place.country {
+        Some(country) => format!("{} ({country})", shown(place.address)),
+        None => shown(place.address),
+    };
+    if places.is_empty() { "off".to_owned() } else { places.iter().map(one).collect::<Vec<_>>().join("  ") }
 }
 
 /// A listed name asked for from two addresses: one that no order means, and one that lies in an order's jurisdiction.
 fn commands(config: &Config, policy: &Policy, ca: &Path, now: Timestamp) -> Vec<String> {
     let Some((name, inside)) = example(config, policy, now) else { return Vec::new() };
+    // Neither command says for whom it calls.
+    if [Ipv4Addr::LOCALHOST.into(), inside].iter().any(|address| config.listen.proxy_from.contains(*address)) {
+        return Vec::new();
+    }
     let ca = ca.display();
     let mut lines = Vec::new();
     if let Some(at) = on_loopback(&config.listen.dot) {
@@ -60,9 +66,10 @@ fn commands(config: &Config, policy: &Policy, ca: &Path, now: Timestamp) -> Vec<
     lines
 }
 
-/// Where 127.0.0.1 is listened on: by itself, or as one of all addresses.
-fn on_loopback(addresses: &[SocketAddr]) -> Option<SocketAddr> {
-    let at = addresses.iter().find(|at| at.ip() == Ipv4Addr::LOCALHOST || at.ip() == Ipv4Addr::UNSPECIFIED)?;
+/// Where 127.0.0.1 is listened on, by itself or as one of all addresses, for clients of every country.
+fn on_loopback(places: &[Place]) -> Option<SocketAddr> {
+    let mut addresses = places.iter().filter(|place| place.country.is_none()).map(|place| place.address);
+    let at = addresses.find(|at| at.ip() == Ipv4Addr::LOCALHOST || at.ip() == Ipv4Addr::UNSPECIFIED)?;
     Some((Ipv4Addr::LOCALHOST, at.port()).into())
 }
 

@@ -104,8 +104,16 @@ fn check_reach(config: &Config, report: &mut Report) {
     if let Some(admin) = config.admin.filter(|admin| !admin.ip().is_loopback()) {
         report.warnings.push(format!("[listen] admin: {admin} is not loopback, and asks nobody for a password"));
     }
+    let listen = &config.listen;
+    for (key, prefixes) in [("proxy-from", &listen.proxy_from), ("forwarded-from", &listen.forwarded_from)] {
+        if let Some(prefix) = prefixes.everyone() {
+            report.warnings.push(format!(
+                "[listen] {key}: {prefix} is everyone, and everyone is believed; name your own proxies alone"
+            ));
+        }
+    }
     let Resolvers::Listed(resolvers) = &config.upstream.resolvers else { return };
-    let own = config.listen.doh.iter().chain(&config.listen.dot);
+    let own = listen.doh.iter().chain(&listen.dot).map(|place| &place.address);
     for address in own.filter(|address| resolvers.contains(address)) {
         report.warnings.push(format!("[upstream] resolvers: {address} is this server itself, and speaks no plain DNS"));
     }

@@ -11,9 +11,12 @@ use bailiwick::config::Config;
 use bailiwick::dns::edns::Asked;
 use bailiwick::dns::message::{Header, Question, Records};
 use bailiwick::dns::{Name, Qclass, Qtype};
+use bailiwick::listener::doh::forwarded::{self, Source as Hop};
 use bailiwick::listener::doh::frames::Frames;
 use bailiwick::listener::doh::request::{self, Source, URL_MESSAGE_OCTETS_MAX};
 use bailiwick::listener::dot::framer::Framer;
+use bailiwick::listener::proxy;
+use bailiwick::listener::trust::Prefixes;
 use bailiwick::policy::list::{self, Format};
 use bailiwick::policy::order::Order;
 use bailiwick::policy::origin::{self, Country, Database, Origin};
@@ -195,6 +198,36 @@ pub fn http2_frames(octets: &[u8]) {
     let (mut whole, mut drip) = (Frames::new(), Frames::new());
     let dripped = octets.chunks(1).fold(false, |_, octet| drip.follow(octet));
     assert!(octets.is_empty() || whole.follow(octets) == dripped, "where a read ends changes nothing");
+}
+
+/// What a proxy sends first. What follows it changes nothing, and what is left out makes it no header.
+pub fn proxy_header(octets: &[u8]) {
+    let Ok(address) = proxy::parse(octets) else { return };
+    let length = proxy::PREFIX_OCTETS + usize::from(u16::from_be_bytes([octets[14], octets[15]]));
+    assert!(length <= octets.len() && length <= proxy::PREFIX_OCTETS + proxy::REST_OCTETS_MAX, "within its bound");
+    assert_eq!(proxy::parse(&octets[..length]), Ok(address), "what follows is not looked at");
+    assert_eq!(proxy::parse(&octets[..length - 1]), Err(proxy::Fault::Cut), "half a header is none");
+}
+
+/// `Forwarded` and `X-Forwarded-For`, a field a line. What a listed forwarder appends is believed whatever stands before.
+pub fn forwarded(octets: &[u8]) {
+    let listed: Prefixes = ["127.0.0.0/8".parse().expect("a prefix")].into_iter().collect();
+    for (name, appended) in [("forwarded", ", for=\"[2001:db8::7]:53\""), ("x-forwarded-for", ", 2001:db8::7")] {
+        let mut headers = http::HeaderMap::new();
+        for line in octets.split(|octet| *octet == b'\n') {
+            let Ok(value) = http::HeaderValue::from_bytes(line) else { return };
+            headers.append(name, value);
+        }
+        match forwarded::source(&headers, &listed) {
+            Some(Hop::Hidden(Some(last))) => assert!(listed.contains(last), "only a listed hop hides one"),
+            Some(Hop::Hidden(None) | Hop::Client(_)) | None => {}
+        }
+        let last = octets.rsplit(|octet| *octet == b'\n').next().unwrap_or_default();
+        let value = [last, appended.as_bytes()].concat();
+        headers.append(name, http::HeaderValue::from_bytes(&value).expect("made of two that are"));
+        let client = "2001:db8::7".parse().expect("an address");
+        assert_eq!(forwarded::source(&headers, &listed), Some(Hop::Client(client)), "the forwarder's own word");
+    }
 }
 
 /// `/etc/resolv.conf`.

@@ -18,10 +18,18 @@ pub struct Dot {
 impl Dot {
     /// Shakes hands over a socket. A server that just closes is an error.
     pub fn connect(socket: TcpStream, config: &Arc<ClientConfig>) -> io::Result<Self> {
+        Self::connect_behind(&[], socket, config)
+    }
+
+    /// The same, with these octets in one write before its own.
+    pub fn connect_behind(before: &[u8], mut socket: TcpStream, config: &Arc<ClientConfig>) -> io::Result<Self> {
         socket.set_nodelay(true)?;
         socket.set_read_timeout(Some(PATIENCE))?;
         let name = ServerName::from(IpAddr::from(Ipv4Addr::LOCALHOST));
-        let connection = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
+        let mut connection = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
+        let mut first = before.to_vec();
+        connection.write_tls(&mut first)?;
+        socket.write_all(&first)?;
         let mut tls = StreamOwned::new(connection, Tap { socket, received: Vec::new() });
         while tls.conn.is_handshaking() {
             tls.conn.complete_io(&mut tls.sock)?;

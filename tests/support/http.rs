@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -19,8 +20,21 @@ impl Server {
 
     /// The same, where the handshake may fail.
     pub async fn try_doh(&self, alpn: &[&[u8]]) -> io::Result<TlsStream<TcpStream>> {
-        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.doh_port)).await?;
+        self.try_doh_behind(&[], [127, 0, 0, 1], alpn).await
+    }
+
+    /// The same from a loopback address, with these octets before its own.
+    pub async fn try_doh_behind(
+        &self,
+        before: &[u8],
+        source: [u8; 4],
+        alpn: &[&[u8]],
+    ) -> io::Result<TlsStream<TcpStream>> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((source, 0).into())?;
+        let mut stream = socket.connect((Ipv4Addr::LOCALHOST, self.doh_port).into()).await?;
         stream.set_nodelay(true)?;
+        stream.write_all(before).await?;
         let name = ServerName::from(IpAddr::from(Ipv4Addr::LOCALHOST));
         TlsConnector::from(self.tls(rustls::ALL_VERSIONS, alpn)).connect(name, stream).await
     }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 pub use dot::{Dot, Tap};
 pub use message::{Answer, framed, query, query_with_opt};
-pub use server::Server;
+pub use server::{Server, lay_over};
 pub use sockets::{connect_from, free_ports};
 pub use upstream::{Asked, Play, Upstream};
 

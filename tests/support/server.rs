@@ -243,7 +243,7 @@ fn configuration(folder: &TempDir, [dot, doh, admin]: [u16; 3], overrides: &str)
 }
 
 /// Puts every value of `overrides` into `config`, tables into each other.
-pub(super) fn lay_over(config: &mut Table, overrides: Table) {
+pub fn lay_over(config: &mut Table, overrides: Table) {
     for (key, value) in overrides {
         match (config.get_mut(&key), value) {
             (Some(Value::Table(under)), Value::Table(over)) => lay_over(under, over),

@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep};
 use super::*;
 use crate::dns::Rcode;
 use crate::listener::Phase;
+use crate::listener::trust::Prefixes;
 
 /// Answers by what stands behind a message's header: itself; `w`: after a second; `n`: never; `b`: 60,000 octets.
 struct Canned {
@@ -45,11 +46,19 @@ impl Ask for Canned {
         &self.settings
     }
 
-    fn toll(&self) -> Duration {
+    fn asker(&self, _: &HeaderMap) -> Option<Asker> {
+        None
+    }
+
+    fn toll(&self, _: Option<&Asker>) -> Duration {
         Duration::ZERO
     }
 
-    fn ask(&self, message: &[u8]) -> Result<Step<impl Future<Output = (BytesMut, Written)> + Send + use<>>, Refusal> {
+    fn ask(
+        &self,
+        _: Option<&Asker>,
+        message: &[u8],
+    ) -> Result<Step<impl Future<Output = (BytesMut, Written)> + Send + use<>>, Refusal> {
         if message.len() < 12 {
             return Err(Refusal::Short);
         }
@@ -93,6 +102,8 @@ fn served_through(http2: bool, pipe_octets: usize) -> Served {
     let settings = Settings {
         doh: Vec::new(),
         dot: Vec::new(),
+        proxy_from: Prefixes::default(),
+        forwarded_from: Prefixes::default(),
         doh_path: "/dns-query".to_owned(),
         connections: 0,
         connections_per_client: 0,

@@ -297,6 +297,7 @@ mod tests {
     use crate::clock::Clock;
     use crate::listener::Settings;
     use crate::listener::admit::tests::{configs, connect, connected};
+    use crate::listener::trust::Prefixes;
 
     /// Answers by what stands in the message: `d<millis>` later, `x` never, anything else at once; with the same text.
     struct Script {
@@ -369,6 +370,8 @@ mod tests {
         let settings = Settings {
             doh: Vec::new(),
             dot: Vec::new(),
+            proxy_from: Prefixes::default(),
+            forwarded_from: Prefixes::default(),
             doh_path: String::new(),
             connections: 0,
             connections_per_client: 0,

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bailiwick::answer::Written;
-use bailiwick::pipeline::{Client, Progress};
+use bailiwick::pipeline::{Client, Country, Progress};
 use bailiwick::query::{Malformed, Query};
 use bytes::BytesMut;
 use tokio::task::{JoinHandle, LocalSet};
@@ -53,7 +53,7 @@ struct Stage<'s> {
     script: std::sync::Arc<Script>,
     began: Instant,
     /// Connections stay open from one query to the next, across reloads too.
-    clients: HashMap<IpAddr, Rc<Client>>,
+    clients: HashMap<(IpAddr, Option<Country>), Rc<Client>>,
     waiting: Vec<JoinHandle<()>>,
     troubles: Rc<RefCell<Vec<Trouble>>>,
 }
@@ -121,9 +121,9 @@ impl<'s> Stage<'s> {
     }
 
     fn ask(&mut self, line: usize, address: IpAddr, ask: &Ask, expect: &[(usize, Expect)]) {
-        let client =
-            self.clients.entry(address).or_insert_with(|| Rc::new(self.product.pipeline.client(address))).clone();
         let pipeline = self.product.pipeline.clone();
+        let made = || Rc::new(pipeline.client(address, ask.listener));
+        let client = self.clients.entry((address, ask.listener)).or_insert_with(made).clone();
         let seen_before = self.script.queries(None, &Filter::default());
         let asked_at = Instant::now();
         let mut out = BytesMut::from(BEFORE);

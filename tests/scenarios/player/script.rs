@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bailiwick::dns::message::flag;
 use bailiwick::dns::{Name, Qclass, Qtype, Rcode};
+use bailiwick::pipeline::Country;
 use bailiwick::query::Transport;
 use jiff::Timestamp;
 
@@ -213,6 +214,8 @@ pub struct Filter {
 #[derive(Debug, Clone)]
 pub struct Ask {
     pub transport: Transport,
+    /// The country of the listener it comes to.
+    pub listener: Option<Country>,
     /// Written as it stands; empty where raw octets are sent.
     pub octets: Vec<u8>,
     /// The QNAME of the question.
@@ -523,6 +526,7 @@ fn ask(node: &Node, who: &str, words: &[&str]) -> Said<Deed> {
         ["asks", qname, qtype, options @ ..] => written(node, qname, qtype, options)?,
         ["sends", octets @ ..] => Ask {
             transport: Transport::Dot,
+            listener: None,
             octets: hex(&octets.concat()).map_err(|what| node.trouble(what))?,
             qname: Name::root(),
             edns: false,
@@ -540,7 +544,7 @@ fn ask(node: &Node, who: &str, words: &[&str]) -> Said<Deed> {
 fn written(node: &Node, qname: &str, qtype: &str, options: &[&str]) -> Said<Ask> {
     let number = |text: &str| text.parse::<u16>().map_err(|_| node.trouble(format!("not a number: {text}")));
     let octets = |text: &str| hex(text).map_err(|what| node.trouble(what));
-    let mut transport = Transport::Dot;
+    let (mut transport, mut listener) = (Transport::Dot, None);
     let (mut id, mut flags, mut class, mut questions) = (0x1234_u16, flag::RD, Qclass::IN, 1_u16);
     let (mut opts, mut version, mut udp, mut opt_flags, mut rdata) = (1, 0_u8, 1232_u16, 0_u16, Vec::new());
     let (mut trailing, mut cut) = (Vec::new(), usize::MAX);
@@ -554,6 +558,10 @@ fn written(node: &Node, qname: &str, qtype: &str, options: &[&str]) -> Said<Ask>
             ("cd", _) => flags |= flag::CD,
             ("ad", _) => flags |= flag::AD,
             ("no-rd", _) => flags &= !flag::RD,
+            ("listener", code) => {
+                let country = Country::from_code(code).ok_or_else(|| node.trouble(format!("no country: {code}")))?;
+                listener = Some(country);
+            }
             ("no-edns", _) => opts = 0,
             ("two-opts", _) => opts = 2,
             ("pad", _) => rdata.extend([0, 12, 0, 0]),
@@ -599,7 +607,7 @@ fn written(node: &Node, qname: &str, qtype: &str, options: &[&str]) -> Said<Ask>
     message.extend(trailing);
     message.truncate(cut);
     let qname = name(qname).map_err(|what| node.trouble(what))?;
-    Ok(Ask { transport, octets: message, qname, edns: opts > 0 })
+    Ok(Ask { transport, listener, octets: message, qname, edns: opts > 0 })
 }
 
 /// A name's wire form with its letters as they were typed.
