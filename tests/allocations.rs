@@ -14,6 +14,8 @@ use allocation_counter::measure;
 use bailiwick::cache::{self, Cache};
 use bailiwick::clock::Clock;
 use bailiwick::dns::{Name, Qclass, Qtype, Rcode};
+use bailiwick::listener::doh::forwarded::{self, Source};
+use bailiwick::listener::proxy;
 use bailiwick::local::{self, Locals};
 use bailiwick::pipeline::{self, Parts, Pipeline, Progress};
 use bailiwick::policy::index::Covers;
@@ -142,6 +144,41 @@ fn allocations(pipeline: &Arc<Pipeline>, octets: &[u8], transport: Transport, wa
     };
     ask();
     measure(ask).count_total
+}
+
+#[test]
+fn telling_whose_request_it_is_allocates_nothing() {
+    let pipeline = pipeline();
+    let listed = ["127.0.0.0/8".parse().unwrap()].into_iter().collect();
+    let octets = query("www.blocked.example", false);
+    let (mut out, now) = (BytesMut::with_capacity(4096), pipeline.clock().now());
+    for (name, value) in [
+        ("forwarded", "for=198.51.100.1, for=\"[2001:db8::7]:4711\";by=\"a\\\"b\", for=127.0.0.1"),
+        ("x-forwarded-for", "198.51.100.1, 192.0.2.7, 127.0.0.1"),
+        ("forwarded", "for=unknown, for=127.0.0.1"),
+    ] {
+        let mut headers = http::HeaderMap::new();
+        headers.append(name, value.parse().unwrap());
+        let mut ask = || {
+            out.clear();
+            let client = match forwarded::source(&headers, &listed) {
+                Some(Source::Client(address)) => pipeline.client(address, None),
+                Some(Source::Hidden(_)) => pipeline.hidden_client(None),
+                None => panic!("it says whose it is"),
+            };
+            let peer = SocketAddr::from(([127, 0, 0, 1], 4711));
+            assert!(pipeline.probe_client(peer).is_none());
+            let query = Query::read(&octets, Transport::Doh).unwrap();
+            assert!(matches!(pipeline.answer(&client, query, now, &mut out), Progress::Answered(_)));
+        };
+        ask();
+        assert_eq!(measure(ask).count_total, 0, "{value}");
+    }
+    // A header of the PROXY protocol is no more than octets.
+    let header =
+        [&b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x10"[..], &[192, 0, 2, 7, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 1, 7]].concat();
+    let parse = || assert_eq!(proxy::parse(&header), Ok(Some([192, 0, 2, 7].into())));
+    assert_eq!(measure(parse).count_total, 0);
 }
 
 #[test]

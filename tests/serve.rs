@@ -593,6 +593,22 @@ fn check_warns_of_discovery_that_the_certificate_does_not_cover() {
     assert!(ran.err.contains("does not name dns.example.net") && ran.err.contains("does not name 192.0.2.53"));
 }
 
+#[test]
+fn check_warns_of_proxies_that_are_everyone() {
+    let listen = |key: &str, prefix: &str| {
+        NOWHERE.replace("[listen]", &format!("[listen]\n{key} = ['192.0.2.0/24', '{prefix}']"))
+    };
+    for key in ["proxy-from", "forwarded-from"] {
+        for (prefix, is_everyone) in [("0.0.0.0/0", true), ("::/0", true), ("0.0.0.0/1", false)] {
+            let folder = folder_with(&[("a.toml", &listen(key, prefix))]);
+            assert_eq!(run(folder.path(), &["certs", "localhost"]).code, Some(0));
+            let ran = run(folder.path(), &["check", "--config", "a.toml"]);
+            let warning = format!("warning: [listen] {key}: {prefix} is everyone, and everyone is believed;");
+            assert_eq!((ran.code, ran.err.contains(&warning)), (Some(0), is_everyone), "{}", ran.err);
+        }
+    }
+}
+
 const EXPLAIN_KEYS: [&str; 10] =
     ["name", "type", "client", "country", "ground", "verdict", "effect", "by", "exemption", "also"];
 const ORDER_KEYS: [&str; 8] = ["id", "issuer", "state", "jurisdiction", "targets", "received", "due", "effective"];

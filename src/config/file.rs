@@ -14,6 +14,7 @@ use crate::listener::Place;
 use crate::listener::trust::Prefixes;
 use crate::mistake::Mistake;
 use crate::policy::load;
+use crate::policy::origin::Country;
 use crate::upstream::Resolvers;
 use crate::{cache, listener, local, pipeline, tls, upstream};
 
@@ -98,7 +99,7 @@ fn config(file: &mut Table<'_>) -> Config {
             idle_timeout: limits.listener.idle_timeout,
         },
         cache: cache.settings,
-        policy: load::Settings { origin, state: Some(state), ..policy },
+        policy: load::Settings { origin, listeners: listen.countries(), state: Some(state), ..policy },
         admin: listen.admin,
         threads: listen.threads,
         listen: listener::Settings {
@@ -125,6 +126,13 @@ struct Listen {
     admin: Option<SocketAddr>,
     doh_path: String,
     threads: Option<NonZeroUsize>,
+}
+
+impl Listen {
+    /// The countries that listeners say.
+    fn countries(&self) -> Vec<Country> {
+        self.doh.iter().chain(&self.dot).filter_map(|place| place.country).collect()
+    }
 }
 
 fn listen(table: &mut Table<'_>) -> Listen {
@@ -341,7 +349,6 @@ fn limits(table: &mut Table<'_>) -> Limits {
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 pub(super) mod tests {
     use super::*;
-    use crate::policy::origin::Country;
 
     const TEMPLATE: &str = include_str!("../../config/bailiwick.toml");
 
@@ -481,6 +488,7 @@ pub(super) mod tests {
         let config = read(&format!("[listen]\ndoh = [\"[::1]:8443\", {table}]\ndot = []")).unwrap();
         let italian = Place { country: Country::from_code("IT"), ..at("127.0.0.1:8443") };
         assert_eq!(config.listen.doh, [at("[::1]:8443"), italian]);
+        assert_eq!(config.policy.listeners, Vec::from_iter(italian.country));
         let refused = |from: &str, to: &str| mistake("listen", &format!("doh = [{}]", table.replace(from, to)));
         assert!(refused("\"IT\"", "\"UK\"").starts_with("a.toml:2:48: country: \"UK\" is not a country"));
         assert!(refused("\"IT\"", "39").contains("integer found; write text in quotes"));

@@ -99,6 +99,21 @@ mod tests {
     }
 
     #[test]
+    fn without_a_pass_no_lock_is_taken() {
+        let passes = Arc::<Passes>::default();
+        drop(passes.register(at("127.0.0.1:4000"), None));
+        // Taking it twice would wait for ever.
+        let _held = passes.held();
+        assert_eq!(passes.of(at("127.0.0.1:4000")), None);
+    }
+
+    #[test]
+    fn a_pass_goes_wherever_its_probe_does() {
+        let pass = Arc::<Passes>::default().register(at("127.0.0.1:4000"), None);
+        std::thread::spawn(move || drop(pass)).join().unwrap();
+    }
+
+    #[test]
     fn a_port_registered_again_outlives_the_pass_before() {
         let passes = Arc::<Passes>::default();
         let (italy, germany) = (Country::from_code("IT"), Country::from_code("DE"));

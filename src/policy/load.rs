@@ -69,6 +69,8 @@ pub struct Settings {
     pub exemptions: Vec<Exemption>,
     /// Where countries come from.
     pub origin: origin::Settings,
+    /// Countries that listeners say of all their clients, whatever `origin` does. Nothing but warnings comes of them here.
+    pub listeners: Vec<origin::Country>,
     /// Where last good copies are kept; None (`check`, `explain` without a server): they are read from nowhere and kept nowhere.
     pub state: Option<PathBuf>,
 }
@@ -812,6 +814,9 @@ mod tests {
         let what = "is for IT, FR, and nothing tells the country of a client: it cannot apply to anyone; \
                     give [origin] networks, a database or a default";
         assert_eq!(machine.warnings(&machine.load()), ["now", "soon"].map(|id| format!("order {id} {what}")));
+        machine.settings.listeners = origin::Country::from_code("IT").into_iter().collect();
+        machine.load_clean();
+        machine.settings.listeners.clear();
         machine.settings.origin.default = origin::Country::from_code("FR");
         machine.load_clean();
     }

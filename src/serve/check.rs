@@ -107,7 +107,9 @@ fn check_reach(config: &Config, report: &mut Report) {
     let listen = &config.listen;
     for (key, prefixes) in [("proxy-from", &listen.proxy_from), ("forwarded-from", &listen.forwarded_from)] {
         if let Some(prefix) = prefixes.everyone() {
-            report.warnings.push(format!("[listen] {key}: {prefix} believes everyone; name your own proxies alone"));
+            report.warnings.push(format!(
+                "[listen] {key}: {prefix} is everyone, and everyone is believed; name your own proxies alone"
+            ));
         }
     }
     let Resolvers::Listed(resolvers) = &config.upstream.resolvers else { return };

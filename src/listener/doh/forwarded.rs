@@ -4,6 +4,7 @@
 //! Read from the right, since only what stands there is the forwarder's own word: whatever a client has written stands
 //! to the left of it, open quotes included, and cannot reach it.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
 use http::{HeaderMap, HeaderName, header};
@@ -19,7 +20,7 @@ const NODE_OCTETS_MAX: usize = 64;
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// Whose a request is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Source {
     /// Of the client at this address.
     Client(IpAddr),
@@ -28,17 +29,21 @@ pub enum Source {
     Hidden(Option<IpAddr>),
 }
 
-/// Whose a request from a listed peer is. None: no hop is named, so it is the peer's own. Does not allocate.
+/// Says which, and no more: a client's address is never written anywhere.
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if matches!(self, Self::Client(_)) { "Client" } else { "Hidden" })
+    }
+}
+
+/// Whose a request from a listed peer is, by `Forwarded` and, where that names no hop, `X-Forwarded-For`. None: no hop is named, so it is the peer's own. Does not allocate.
 ///
 /// Where every hop is a listed one, the first of them is the client.
 #[must_use]
 pub fn source(headers: &HeaderMap, listed: &Prefixes) -> Option<Source> {
-    // Where there is a `Forwarded`, it alone counts.
-    if headers.contains_key(header::FORWARDED) {
-        rightmost(elements(headers, &header::FORWARDED, Quotes::Count).map(forwarded), listed)
-    } else {
-        rightmost(elements(headers, &X_FORWARDED_FOR, Quotes::MeanNothing).map(node), listed)
-    }
+    let forwarded = || rightmost(elements(headers, &header::FORWARDED, Quotes::Count).map(forwarded), listed);
+    let older = || rightmost(elements(headers, &X_FORWARDED_FOR, Quotes::MeanNothing).map(node), listed);
+    forwarded().or_else(older)
 }
 
 /// The first hop that is not a listed one.
@@ -278,6 +283,8 @@ mod tests {
         let both = [("x-forwarded-for", "192.0.2.1"), ("forwarded", "for=192.0.2.2")];
         assert_eq!(said(&both), client("192.0.2.2"));
         assert_eq!(said(&[both[0], ("forwarded", "for=unknown")]), hidden("none"));
+        assert_eq!(said(&[both[0], ("forwarded", " ,")]), client("192.0.2.1"), "it says nothing");
+        assert_eq!(format!("{:?}", said(&both)), "Some(Client)", "of an address");
     }
 
     #[test]

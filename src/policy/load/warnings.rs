@@ -85,7 +85,9 @@ fn meets(order: &Order, name: &Name) -> bool {
 /// Of orders that cannot apply to anyone, now or once they begin: no client is told to be in one of their countries.
 pub(super) fn of_origin(settings: &Settings, orders: &[&Order], now: Timestamp) -> Vec<String> {
     let origin = &settings.origin;
-    let nobody = orders.iter().filter(|order| is_carried_out(order, now) && !reaches_anyone(order, origin));
+    let by_listener = |order: &Order| settings.listeners.iter().any(|country| order.applies_to(Some(*country)));
+    let reaches_nobody = |order: &Order| !by_listener(order) && !reaches_anyone(order, origin);
+    let nobody = orders.iter().filter(|order| is_carried_out(order, now) && reaches_nobody(order));
     nobody.map(|order| applies_to_nobody(order, origin)).collect()
 }
 
