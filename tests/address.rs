@@ -352,7 +352,7 @@ async fn a_listed_forwarder_says_whose_a_request_is() {
     let upstream = Upstream::labelled();
     let server = server(&upstream, "");
     let h2 = H2::connect(&server, &[], FORWARDER).await.unwrap();
-    let cases: [(&[(&str, &str)], &str); 16] = [
+    let cases: [(&[(&str, &str)], &str); 17] = [
         (&[], "FR"),
         (&[("forwarded", "for=192.0.2.7")], "IT"),
         (&[("forwarded", "for=\"[2001:db8:1::7]:4711\";proto=https")], "IT"),
@@ -362,7 +362,8 @@ async fn a_listed_forwarder_says_whose_a_request_is() {
         (&[("x-forwarded-for", "192.0.2.7, 198.51.100.7, 127.0.0.13")], "DE"),
         (&[("forwarded", "for=192.0.2.7, for=198.51.100.7"), ("forwarded", "for=127.0.0.13")], "DE"),
         (&[("x-forwarded-for", "192.0.2.7, 127.0.0.14")], "FR"),
-        (&[("forwarded", "for=198.51.100.7"), ("x-forwarded-for", "192.0.2.7")], "DE"),
+        (&[("forwarded", "for=198.51.100.7"), ("x-forwarded-for", "198.51.100.7")], "DE"),
+        (&[("forwarded", "for=198.51.100.7"), ("x-forwarded-for", "192.0.2.7")], "unknown"),
         // What a client wrote before is not believed, and cannot swallow what comes behind it.
         (&[("forwarded", "for=\"192.0.2.7, for=198.51.100.7")], "DE"),
         // What is no address: nobody knows the client, and HTTP says nothing of it.

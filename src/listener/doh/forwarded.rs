@@ -36,14 +36,19 @@ impl fmt::Debug for Source {
     }
 }
 
-/// Whose a request from a listed peer is, by `Forwarded` and, where that names no hop, `X-Forwarded-For`. None: no hop is named, so it is the peer's own. Does not allocate.
+/// Whose a request from a listed peer is, by `Forwarded` or `X-Forwarded-For`. None: no hop is named, so it is the
+/// peer's own. Does not allocate.
 ///
-/// Where every hop is a listed one, the first of them is the client.
+/// Where every hop is a listed one, the first of them is the client. Where the two name different clients, one of them
+/// is a client's own work, since a forwarder writes one and passes the other on: then neither is believed.
 #[must_use]
 pub fn source(headers: &HeaderMap, listed: &Prefixes) -> Option<Source> {
-    let forwarded = || rightmost(elements(headers, &header::FORWARDED, Quotes::Count).map(forwarded), listed);
-    let older = || rightmost(elements(headers, &X_FORWARDED_FOR, Quotes::MeanNothing).map(node), listed);
-    forwarded().or_else(older)
+    let forwarded = rightmost(elements(headers, &header::FORWARDED, Quotes::Count).map(forwarded), listed);
+    let older = rightmost(elements(headers, &X_FORWARDED_FOR, Quotes::MeanNothing).map(node), listed);
+    match (forwarded, older) {
+        (Some(one), Some(other)) if one != other => Some(Source::Hidden(None)),
+        (one, other) => one.or(other),
+    }
 }
 
 /// The first hop that is not a listed one.
@@ -279,12 +284,13 @@ mod tests {
     }
 
     #[test]
-    fn forwarded_goes_before_x_forwarded_for() {
-        let both = [("x-forwarded-for", "192.0.2.1"), ("forwarded", "for=192.0.2.2")];
-        assert_eq!(said(&both), client("192.0.2.2"));
-        assert_eq!(said(&[both[0], ("forwarded", "for=unknown")]), hidden("none"));
-        assert_eq!(said(&[both[0], ("forwarded", " ,")]), client("192.0.2.1"), "it says nothing");
-        assert_eq!(format!("{:?}", said(&both)), "Some(Client)", "of an address");
+    fn two_headers_that_disagree_are_both_disbelieved() {
+        let older = ("x-forwarded-for", "192.0.2.1");
+        assert_eq!(said(&[older, ("forwarded", "for=192.0.2.1;proto=https")]), client("192.0.2.1"));
+        assert_eq!(said(&[older, ("forwarded", "for=192.0.2.2")]), hidden("none"));
+        assert_eq!(said(&[older, ("forwarded", "for=unknown")]), hidden("none"));
+        assert_eq!(said(&[older, ("forwarded", " ,")]), client("192.0.2.1"), "it says nothing");
+        assert_eq!(format!("{:?}", said(&[older])), "Some(Client)", "of an address");
     }
 
     #[test]
