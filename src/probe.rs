@@ -46,7 +46,13 @@ impl Probed {
     /// Whether it shows that the order is carried out: an inside client was answered as the order says.
     #[must_use]
     pub fn shows_effect(&self) -> bool {
-        self.probe.inside && self.probe.outcome == Outcome::RIGHT
+        self.probe.inside && self.is_right()
+    }
+
+    /// Whether the answer was what it should be.
+    #[must_use]
+    pub fn is_right(&self) -> bool {
+        self.probe.outcome == Outcome::RIGHT
     }
 
     /// Whether the answer was not what it should be.

@@ -1,0 +1,147 @@
+//! Keeps probing: each order once it is in force, and all of them every hour; tells ledger, register and health.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::chronicle::Chronicle;
+use crate::ledger::{Event, Ledger, Note};
+use crate::pipeline::Pipeline;
+use crate::probe::{Probed, Prober};
+use crate::telemetry::health::Health;
+
+/// How often every order in force is probed.
+const EVERY: Duration = Duration::from_secs(3_600);
+
+/// How many orders that were found wrong a reason of `/health` names; the rest are counted.
+const WRONG_TOLD_MAX: usize = 3;
+
+/// What probing needs.
+#[derive(Debug)]
+pub(super) struct Proving {
+    pub(super) prober: Prober,
+    pub(super) pipeline: Arc<Pipeline>,
+    pub(super) chronicle: Arc<Chronicle>,
+    pub(super) ledger: Option<Arc<Ledger>>,
+    pub(super) health: Health,
+}
+
+/// What the last probes of each order found wrong.
+#[derive(Debug, Default)]
+struct Wrongs(BTreeMap<String, String>);
+
+impl Proving {
+    /// Probes whatever is told on `activated`, ids of orders, and everything at once and every hour; never ends.
+    pub(super) async fn run(self, mut activated: UnboundedReceiver<String>) {
+        let mut wrongs = Wrongs::default();
+        let mut every = interval(EVERY);
+        every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let mut ids = BTreeSet::new();
+            tokio::select! {
+                _ = every.tick() => ids.extend(self.ids()),
+                id = activated.recv() => ids.extend(id),
+            }
+            while let Ok(id) = activated.try_recv() {
+                ids.insert(id);
+            }
+            for id in ids {
+                let found = self.prober.probe(&id).await;
+                found.iter().for_each(|probed| self.note(probed));
+                wrongs.take(&id, &found);
+                // One that is not in force any more is not wrong.
+                wrongs.retain(&self.ids());
+                self.health.degrade("probe", wrongs.shown());
+            }
+        }
+    }
+
+    fn ids(&self) -> BTreeSet<String> {
+        let policy = self.pipeline.policy();
+        let now = self.pipeline.clock().now().wall;
+        policy.ids_in_force(now).map(str::to_owned).collect()
+    }
+
+    fn note(&self, probed: &Probed) {
+        if let Some(ledger) = &self.ledger {
+            ledger.record(probed.at, Event::Node(Note::Probe(probed.probe.clone())));
+        }
+        if probed.shows_effect() {
+            self.chronicle.probed(&probed.probe.order, &probed.probe.target, probed.at);
+        }
+    }
+}
+
+impl Wrongs {
+    /// Takes what was found of an order in place of what was found before; nothing where nothing came of it.
+    fn take(&mut self, id: &str, found: &[Probed]) {
+        let wrong = found.iter().find(|probed| probed.is_wrong());
+        match wrong {
+            Some(Probed { probe, .. }) => {
+                let what = probe.note.as_deref().unwrap_or_default();
+                self.0.insert(id.to_owned(), format!("order {id}, over {}: {what}", probe.transport));
+            }
+            None if found.iter().any(Probed::is_right) => drop(self.0.remove(id)),
+            None => {}
+        }
+    }
+
+    fn retain(&mut self, ids: &BTreeSet<String>) {
+        self.0.retain(|id, _| ids.contains(id));
+    }
+
+    fn shown(&self) -> Option<String> {
+        let more = match self.0.len().saturating_sub(WRONG_TOLD_MAX) {
+            0 => String::new(),
+            more => format!(" | and {more} more"),
+        };
+        let named = self.0.values().take(WRONG_TOLD_MAX).cloned().collect::<Vec<_>>().join(" | ");
+        (!self.0.is_empty()).then(|| format!("{named}{more}; the ledger has what was asked and answered"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::ledger::Probe;
+
+    fn found(order: &str, outcome: &str) -> Probed {
+        let probe = Probe {
+            order: order.to_owned(),
+            target: String::new(),
+            transport: "doh".to_owned(),
+            inside: true,
+            country: None,
+            query: String::new(),
+            answer: None,
+            certificate: None,
+            outcome: outcome.to_owned(),
+            note: Some("what".to_owned()),
+        };
+        Probed { at: Timestamp::UNIX_EPOCH, probe }
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_until_it_is_right_or_over() {
+        let mut wrongs = Wrongs::default();
+        wrongs.take("a", &[found("a", "right"), found("a", "wrong")]);
+        let told = "order a, over doh: what; the ledger has what was asked and answered";
+        assert_eq!(wrongs.shown().as_deref(), Some(told));
+        wrongs.take("a", &[found("a", "none")]);
+        wrongs.take("a", &[]);
+        assert_eq!(wrongs.shown().as_deref(), Some(told), "nothing came that says otherwise");
+        wrongs.take("a", &[found("a", "right")]);
+        assert_eq!(wrongs.shown(), None);
+        for id in ["a", "b", "c", "d"] {
+            wrongs.take(id, &[found(id, "wrong")]);
+        }
+        assert!(wrongs.shown().is_some_and(|told| told.contains("order c") && told.contains("and 1 more")));
+        wrongs.retain(&["b".to_owned()].into());
+        assert!(wrongs.shown().is_some_and(|told| told.starts_with("order b") && !told.contains("more")));
+    }
+}
