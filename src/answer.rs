@@ -317,7 +317,7 @@ mod tests {
 
     const NOW: &str = "2026-11-22T00:00:00Z";
 
-    const ASKED: Asked = Asked { version: 0, dnssec_ok: false, padding: false };
+    const ASKED: Asked = Asked { version: 0, dnssec_ok: false, padding: false, structured: false };
 
     fn query(name: &str, qtype: Qtype, edns: Option<Asked>) -> Query<'static> {
         let mut query = Query::plain(Name::from_text(name).unwrap(), qtype);

@@ -22,11 +22,12 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use crate::dns::edns::SdeOption;
 use crate::dns::{Ede, Name, Qtype};
 use crate::query::{Query, Reply};
 use index::{Covers, Index, Rule, RuleId, SourceId};
 use load::{Exemption, ListSettings, Loaded, LoadedOrder};
-use order::Effect;
+use order::{Effect, Texts};
 use origin::{Country, Ground, Origin};
 use weigh::{Trials, Weighing, Winner};
 
@@ -202,7 +203,14 @@ pub struct PolicyOrder {
     /// As it was loaded.
     pub loaded: LoadedOrder,
     /// EXTRA-TEXT of what it blocks.
-    text: String,
+    texts: Texts,
+}
+
+impl PolicyOrder {
+    fn text_for(&self, query: &Query<'_>) -> &str {
+        let structured = query.echo.edns.is_some_and(|asked| asked.structured);
+        if structured { &self.texts.structured } else { &self.texts.plain }
+    }
 }
 
 /// One of the operator's lists as the policy carries it out.
@@ -234,6 +242,7 @@ struct Compiled {
     exemptions: Vec<Exemption>,
     origin: Origin,
     hold_fallback: bool,
+    sde_option: SdeOption,
 }
 
 /// One immutable snapshot of everything that decides.
@@ -252,7 +261,7 @@ impl Policy {
     /// When there are more order targets, lists and exemptions than a policy can number; the text says so.
     pub fn compile(loaded: &Loaded, generation: u64, now: Timestamp) -> Result<Self, String> {
         let mut compiler = Compiler::default();
-        let orders = compiler.orders(&loaded.orders)?;
+        let orders = compiler.orders(&loaded.orders, loaded.settings.pages.as_deref())?;
         let lists = compiler.lists(&loaded.lists)?;
         compiler.exemptions(&loaded.settings.exemptions)?;
         if compiler.rules.left_out() > 0 {
@@ -266,6 +275,7 @@ impl Policy {
             exemptions: loaded.settings.exemptions.clone(),
             origin: Origin::new(&loaded.settings.origin),
             hold_fallback: loaded.settings.hold_fallback,
+            sde_option: loaded.settings.sde_option,
         };
         Ok(Self { generation, next_change: next_change(&compiled.orders, now), compiled: Arc::new(compiled) })
     }
@@ -299,6 +309,12 @@ impl Policy {
     #[must_use]
     pub fn lists(&self) -> &[PolicyList] {
         &self.compiled.lists
+    }
+
+    /// The option that signals structured DNS errors.
+    #[must_use]
+    pub fn sde_option(&self) -> SdeOption {
+        self.compiled.sde_option
     }
 
     /// How many rules: names of orders, lists and exemptions.
@@ -407,7 +423,7 @@ impl Policy {
         hit_qname: bool,
     ) -> Block<'p, 'q> {
         let (ede, text) = match winner.cause {
-            Cause::Order(number) => (Ede::CENSORED, self.compiled.orders[number].text.as_str()),
+            Cause::Order(number) => (Ede::CENSORED, self.compiled.orders[number].text_for(&query)),
             Cause::List(number) => (Ede::BLOCKED, self.compiled.lists[number].text.as_str()),
         };
         let effect = self.effect(winner);
@@ -487,7 +503,7 @@ impl Compiler {
         Ok(SourceId(id))
     }
 
-    fn orders(&mut self, loaded: &[LoadedOrder]) -> Result<Vec<PolicyOrder>, String> {
+    fn orders(&mut self, loaded: &[LoadedOrder], pages: Option<&str>) -> Result<Vec<PolicyOrder>, String> {
         for (number, order) in loaded.iter().enumerate() {
             for target in &order.order.targets {
                 let source = self.source(Source::Order(number))?;
@@ -496,7 +512,7 @@ impl Compiler {
                 }
             }
         }
-        Ok(loaded.iter().map(|order| PolicyOrder { loaded: order.clone(), text: order.order.text() }).collect())
+        Ok(loaded.iter().map(|order| PolicyOrder { loaded: order.clone(), texts: order.order.texts(pages) }).collect())
     }
 
     fn lists(&mut self, loaded: &[load::LoadedList]) -> Result<Vec<PolicyList>, String> {

@@ -25,7 +25,7 @@ use super::gate::ClientKey;
 use super::{Connection, Settings, Shared};
 use crate::answer::Written;
 use crate::pipeline::{Client, Progress};
-use crate::query::{Malformed, Query, Transport};
+use crate::query::{Malformed, Transport};
 use crate::telemetry::{Bound, Event};
 use activity::Exchange;
 use request::{Refusal, Source, URL_MESSAGE_OCTETS_MAX};
@@ -98,7 +98,7 @@ impl Ask for Desk {
     /// Every query that comes by HTTP passes here, once.
     fn ask(&self, message: &[u8]) -> Result<Step<impl Future<Output = (BytesMut, Written)> + Send + use<>>, Refusal> {
         let pipeline = &self.shared.pipeline;
-        match Query::read(message, Transport::Doh) {
+        match pipeline.read(message, Transport::Doh) {
             Ok(query) => {
                 let now = pipeline.clock().now();
                 Ok(with_buffer(|out| match pipeline.answer(&self.client, query, now, out) {

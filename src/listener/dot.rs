@@ -13,7 +13,7 @@ use super::gate::ClientKey;
 use super::{Connection, Settings, Shared};
 use crate::clock::Clock;
 use crate::pipeline::{Client, Progress, Waiting};
-use crate::query::{Malformed, Now, Query, Transport};
+use crate::query::{Malformed, Now, Transport};
 use crate::telemetry::{Bound, Event};
 use desk::{Host, Step};
 use turns::Turns;
@@ -51,7 +51,7 @@ impl Host for Asker {
 
     fn answer(&self, message: &[u8], now: Now, out: &mut BytesMut) -> Step {
         let pipeline = &self.shared.pipeline;
-        match Query::read(message, Transport::Dot) {
+        match pipeline.read(message, Transport::Dot) {
             Ok(query) => match pipeline.answer(&self.client, query, now, out) {
                 Progress::Answered(_) => Step::Answered,
                 Progress::Waiting(waiting) => Step::Waiting(Box::pin(finish(waiting))),

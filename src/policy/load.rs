@@ -19,6 +19,7 @@ use super::origin;
 use super::register::Register;
 use crate::digest::Digest;
 use crate::dns::Name;
+use crate::dns::edns::SdeOption;
 use crate::mistake::Mistake;
 
 /// One of the operator's own lists.
@@ -58,6 +59,10 @@ pub struct Settings {
     pub orders: Option<PathBuf>,
     /// Whether to add a bare EDE 17 last.
     pub hold_fallback: bool,
+    /// The option that signals structured DNS errors; None: off.
+    pub sde_option: SdeOption,
+    /// The URL, ending in `/`, under which public orders have their pages here; None: our own name is not known.
+    pub pages: Option<String>,
     /// In the order of the configuration.
     pub lists: Vec<ListSettings>,
     /// In the order of the configuration.

@@ -2,6 +2,7 @@
 //!
 //! Shared by `tests/fuzz.rs` (stable, as plain tests) and `fuzz/` (`cargo fuzz`).
 
+use std::num::NonZeroU16;
 use std::path::Path;
 
 use bailiwick::admin::ExplainQuery;
@@ -83,7 +84,7 @@ pub fn name_text(octets: &[u8]) {
 
 /// The RDATA of an OPT.
 pub fn opt(octets: &[u8]) {
-    let _ = Asked::read([0, 0, 0x80, 0], octets);
+    let _ = Asked::read([0, 0, 0x80, 0], octets, NonZeroU16::new(65_001));
 }
 
 fn list(format: Format, octets: &[u8]) {

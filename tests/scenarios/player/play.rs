@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bailiwick::answer::Written;
 use bailiwick::pipeline::{Client, Progress};
-use bailiwick::query::{Malformed, Query};
+use bailiwick::query::Malformed;
 use bytes::BytesMut;
 use tokio::task::{JoinHandle, LocalSet};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -136,7 +136,7 @@ impl<'s> Stage<'s> {
             script: self.script.clone(),
             troubles: self.troubles.clone(),
         };
-        let progress = match Query::read(&ask.octets, ask.transport) {
+        let progress = match pipeline.read(&ask.octets, ask.transport) {
             Ok(query) => pipeline.answer(&client, query, pipeline.clock().now(), &mut out),
             Err(Malformed::Fault(fault)) => Progress::Answered(pipeline.fault(&fault, &mut out)),
             Err(Malformed::Short | Malformed::Response) => return report.judge(None),

@@ -1,12 +1,14 @@
 //! The product as scenarios have it: built of its parts, with a scripted network and a simulated clock.
 
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bailiwick::cache::{self, Cache};
 use bailiwick::clock::Clock;
+use bailiwick::dns::edns::SdeOption;
 use bailiwick::local::{self, Locals};
 use bailiwick::mistake::Mistake;
 use bailiwick::pipeline::{self, Parts, Pipeline};
@@ -96,6 +98,9 @@ struct Settings {
     local: local::Settings,
     origin: origin::Settings,
     hold_fallback: bool,
+    sde_option: SdeOption,
+    /// Where public orders have their pages.
+    pages: Option<String>,
     /// Whether the upstreams are watched: probes of those that are down, the search for loops.
     watch: bool,
 }
@@ -134,6 +139,8 @@ impl Settings {
             },
             origin: origin::Settings::default(),
             hold_fallback: true,
+            sde_option: None,
+            pages: None,
             watch: false,
         }
     }
@@ -154,6 +161,7 @@ impl Settings {
             "limits.in-flight" => self.pipeline.in_flight = usize::from(port()?),
             "limits.idle-timeout" => self.pipeline.idle_timeout = duration()?,
             "policy.hold-fallback" => self.hold_fallback = flag()?,
+            "policy.sde-option" => self.sde_option = NonZeroU16::new(port()?),
             "origin.default" => self.origin.default = Some(Country::from_code(value).ok_or("not a country")?),
             "resolver.name" => self.local.name = Some(name(value)?),
             "resolver.addresses" => self.local.addresses = addresses(value)?,
@@ -168,6 +176,8 @@ impl Settings {
     fn loaded(&self) -> Loaded {
         let settings = load::Settings {
             hold_fallback: self.hold_fallback,
+            sde_option: self.sde_option,
+            pages: self.pages.clone(),
             origin: self.origin.clone(),
             ..load::Settings::default()
         };
