@@ -9,6 +9,7 @@ mod stream;
 
 use std::cell::RefCell;
 use std::convert::Infallible;
+use std::fmt;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use futures_util::future::poll_immediate;
 use http::request::Parts;
 use http::{Method, Request, Response, Version, header};
 use hyper::body::{Body as _, Incoming};
+use jiff::Timestamp;
 use tokio::time::{sleep, timeout};
 
 use super::gate::ClientKey;
@@ -53,6 +55,16 @@ pub fn serve(connection: Connection) -> impl Future<Output = ()> + Send {
     }
 }
 
+/// Makes the pages that are no DNS: `serve` hands it in, and nothing here knows what is on them.
+pub trait Pages: fmt::Debug + Send + Sync + 'static {
+    /// Whether a path is one of theirs.
+    fn has(&self, path: &str) -> bool;
+
+    /// The response to a request for such a path, whatever its method; the body of HEAD is left out for it. It is made
+    /// on the thread that answers queries, so it is short work.
+    fn respond(&self, head: &Parts, now: Timestamp) -> Response<Bytes>;
+}
+
 /// Who answers DNS messages.
 trait Ask: Send + Sync + 'static {
     fn settings(&self) -> &Settings;
@@ -66,8 +78,22 @@ trait Ask: Send + Sync + 'static {
         message: &[u8],
     ) -> Result<Step<impl Future<Output = (BytesMut, Written)> + Send + use<Self>>, Refusal>;
 
+    /// The pages, where there are any.
+    fn pages(&self) -> Option<&dyn Pages> {
+        None
+    }
+
+    /// The time of day.
+    fn now(&self) -> Timestamp;
+
     /// Hears that a request met a bound.
     fn met(&self, bound: Bound);
+}
+
+/// What is found for a request.
+enum Found {
+    Answer(Bytes, Written),
+    Page(Response<Bytes>),
 }
 
 /// An answer that is there, or one to wait for.
@@ -116,6 +142,14 @@ impl Ask for Desk {
         }
     }
 
+    fn pages(&self) -> Option<&dyn Pages> {
+        self.shared.pages.as_deref()
+    }
+
+    fn now(&self) -> Timestamp {
+        self.shared.pipeline.clock().now().wall
+    }
+
     fn met(&self, bound: Bound) {
         self.shared.telemetry.count(Event::Bound(bound));
     }
@@ -129,13 +163,14 @@ async fn respond(
 ) -> Result<Response<Body>, Infallible> {
     let (head, mut body) = request.into_parts();
     let answer = answer(&*desk, &head, &mut body, &exchange).await;
-    if may_send_on(&head, &body) && answer != Err(Refusal::BodyTimeout) {
+    if may_send_on(&head, &body) && !matches!(answer, Err(Refusal::BodyTimeout)) {
         let _ = in_time(request::skip(&mut body), desk.settings().message_timeout).await;
         exchange.is_read();
     }
     let addressee = Addressee { head_only: head.method == Method::HEAD, close: ends_connection(&head), exchange };
     Ok(with_buffer(|text| match answer {
-        Ok((message, written)) => addressee.answer(message, written, text),
+        Ok(Found::Answer(message, written)) => addressee.answer(message, written, text),
+        Ok(Found::Page(page)) => addressee.page(page, text),
         Err(refusal) => {
             if let Some(bound) = refusal.bound() {
                 desk.met(bound);
@@ -145,19 +180,21 @@ async fn respond(
     }))
 }
 
-async fn answer(
-    desk: &impl Ask,
-    head: &Parts,
-    body: &mut Incoming,
-    exchange: &Exchange,
-) -> Result<(Bytes, Written), Refusal> {
-    let source = request::source(head, &desk.settings().doh_path)?;
+async fn answer(desk: &impl Ask, head: &Parts, body: &mut Incoming, exchange: &Exchange) -> Result<Found, Refusal> {
+    let source = request::source(head, &desk.settings().doh_path);
+    let pages = desk.pages().filter(|pages| source == Err(Refusal::Path) && pages.has(head.uri.path()));
+    if pages.is_none() {
+        source?;
+    }
     let toll = desk.toll();
     if !toll.is_zero() {
         desk.met(Bound::QueriesPerClient);
         sleep(toll).await;
     }
-    let step = match source {
+    if let Some(pages) = pages {
+        return Ok(Found::Page(pages.respond(head, desk.now())));
+    }
+    let step = match source? {
         // No await while the decoded message stands on the stack: what waits for an upstream does not keep it.
         Source::Parameter(text) => desk.ask(request::decode(text, &mut [0; URL_MESSAGE_OCTETS_MAX])?)?,
         Source::Body => {
@@ -167,10 +204,10 @@ async fn answer(
         }
     };
     match step {
-        Step::Answered(message, written) => Ok((message, written)),
+        Step::Answered(message, written) => Ok(Found::Answer(message, written)),
         Step::Waiting(waiting) => {
             let (message, written) = waiting.await;
-            Ok((message.freeze(), written))
+            Ok(Found::Answer(message.freeze(), written))
         }
     }
 }

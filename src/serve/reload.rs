@@ -116,7 +116,9 @@ impl Reloader {
             tracing::warn!(section, "changed; it takes effect after a restart");
         }
         self.waiting = waiting;
-        self.config.policy = config.policy;
+        // Our name and our port are those that we were started with.
+        let pages = self.config.policy.pages.take();
+        self.config.policy = load::Settings { pages, ..config.policy };
     }
 
     fn reload_certificate(&self) {

@@ -13,6 +13,7 @@ use bailiwick::dns::{Name, Qclass, Qtype};
 use bailiwick::listener::doh::frames::Frames;
 use bailiwick::listener::doh::request::{self, Source, URL_MESSAGE_OCTETS_MAX};
 use bailiwick::listener::dot::framer::Framer;
+use bailiwick::pages::accept::{self, Form};
 use bailiwick::policy::list::{self, Format};
 use bailiwick::policy::order::Order;
 use bailiwick::query::{Query, Reply, Transport};
@@ -172,6 +173,19 @@ pub fn http2_frames(octets: &[u8]) {
 /// `/etc/resolv.conf`.
 pub fn resolv_conf(octets: &[u8]) {
     assert!(system::parse(&String::from_utf8_lossy(octets)).len() <= system::SYSTEM_RESOLVERS_MAX, "within its bound");
+}
+
+/// The field Accept of a request for a page. JSON is sent only to those who could mean it; lines are one list.
+pub fn accept(octets: &[u8]) {
+    let Ok(text) = std::str::from_utf8(octets) else { return };
+    let form = accept::preferred(text.lines());
+    let may_mean_json = text.contains("/*") || text.to_ascii_lowercase().contains("application/json");
+    assert!(form == Form::Html || may_mean_json, "nobody asked for JSON");
+    assert_eq!(
+        accept::preferred([text.lines().collect::<Vec<_>>().join(",").as_str()].into_iter()),
+        form,
+        "lines are one list"
+    );
 }
 
 /// The query of `/explain`. What is read can be written and read again.

@@ -11,6 +11,7 @@ use bailiwick::clock::Clock;
 use bailiwick::dns::edns::SdeOption;
 use bailiwick::local::{self, Locals};
 use bailiwick::mistake::Mistake;
+use bailiwick::pages;
 use bailiwick::pipeline::{self, Parts, Pipeline};
 use bailiwick::policy::Policy;
 use bailiwick::policy::index::Covers;
@@ -99,8 +100,6 @@ struct Settings {
     origin: origin::Settings,
     hold_fallback: bool,
     sde_option: SdeOption,
-    /// Where public orders have their pages.
-    pages: Option<String>,
     /// Whether the upstreams are watched: probes of those that are down, the search for loops.
     watch: bool,
 }
@@ -140,7 +139,6 @@ impl Settings {
             origin: origin::Settings::default(),
             hold_fallback: true,
             sde_option: None,
-            pages: None,
             watch: false,
         }
     }
@@ -177,7 +175,7 @@ impl Settings {
         let settings = load::Settings {
             hold_fallback: self.hold_fallback,
             sde_option: self.sde_option,
-            pages: self.pages.clone(),
+            pages: self.local.name.as_ref().zip(self.local.doh_port).map(|(name, port)| pages::url(name, port)),
             origin: self.origin.clone(),
             ..load::Settings::default()
         };
