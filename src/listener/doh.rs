@@ -93,7 +93,8 @@ trait Ask: Send + Sync + 'static {
 /// What is found for a request.
 enum Found {
     Answer(Bytes, Written),
-    Page(Response<Bytes>),
+    /// Boxed, so that answers do not carry and move the room for it.
+    Page(Box<Response<Bytes>>),
 }
 
 /// An answer that is there, or one to wait for.
@@ -170,7 +171,7 @@ async fn respond(
     let addressee = Addressee { head_only: head.method == Method::HEAD, close: ends_connection(&head), exchange };
     Ok(with_buffer(|text| match answer {
         Ok(Found::Answer(message, written)) => addressee.answer(message, written, text),
-        Ok(Found::Page(page)) => addressee.page(page, text),
+        Ok(Found::Page(page)) => addressee.page(*page, text),
         Err(refusal) => {
             if let Some(bound) = refusal.bound() {
                 desk.met(bound);
@@ -182,6 +183,7 @@ async fn respond(
 
 async fn answer(desk: &impl Ask, head: &Parts, body: &mut Incoming, exchange: &Exchange) -> Result<Found, Refusal> {
     let source = request::source(head, &desk.settings().doh_path);
+    // Only what is not DoH's path may be a page's.
     let pages = desk.pages().filter(|pages| source == Err(Refusal::Path) && pages.has(head.uri.path()));
     if pages.is_none() {
         source?;
@@ -192,7 +194,7 @@ async fn answer(desk: &impl Ask, head: &Parts, body: &mut Incoming, exchange: &E
         sleep(toll).await;
     }
     if let Some(pages) = pages {
-        return Ok(Found::Page(pages.respond(head, desk.now())));
+        return Ok(Found::Page(Box::new(pages.respond(head, desk.now()))));
     }
     let step = match source? {
         // No await while the decoded message stands on the stack: what waits for an upstream does not keep it.

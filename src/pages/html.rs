@@ -58,7 +58,7 @@ pub(super) fn order(view: &OrderView) -> Markup {
         p { (effect(view.effect)) }
         p { "It also says why: " code { "Censored" } ", and the id of this order (extended DNS errors, RFC 8914)." }
         h2 { "What it is about" }
-        div .card { (targets(&view.targets)) }
+        div .card { (targets(&view.targets, *state)) }
         h2 { "Dates" }
         div .card { (dates(view)) }
         h2 { "What you can do" }
@@ -174,17 +174,29 @@ fn effect(effect: Effect) -> Markup {
     }
 }
 
-fn targets(targets: &Targets) -> Markup {
+fn targets(targets: &Targets, state: Standing) -> Markup {
     let more = targets.total - targets.shown.len();
     html! {
         @if more > 0 {
             p { (targets.total) " names and addresses, of which these are the first " (targets.shown.len()) ":" }
         }
         ul .targets {
-            @for Shown { kind, value } in &targets.shown { li { code { (value) } span { (meaning(*kind)) } } }
+            @for shown in &targets.shown { li { (target(shown, state)) } }
             @if targets.lists == 1 { li { "A list of names that comes with the order." } }
             @else if targets.lists > 1 { li { (targets.lists) " lists of names that come with the order." } }
         }
+    }
+}
+
+/// How it stands is said where its own dates make it stand otherwise than its order.
+fn target(shown: &Shown, state: Standing) -> Markup {
+    html! {
+        code { (shown.value) }
+        span {
+            (meaning(shown.kind))
+            @if let Some(added) = shown.added { "; added " time datetime=(added) { (added.strftime("%-d %B %Y")) } }
+        }
+        @if shown.state != state { (badge(shown.state)) }
     }
 }
 

@@ -151,7 +151,9 @@ async fn json_says_the_same() {
             "unknown-origin": "spare", "effect": "nxdomain", "due": "2022-08-17T21:59:59Z", "effective": null,
             "effective-here-since": null, "expires": null, "intervals": [], "about": null,
             "contact": "mailto:legal@resolver.example", "lumen": null, "document-sha256": null,
-            "targets": { "total": 1, "shown": [{ "kind": "subtree", "value": "blocked.example" }], "lists": 0 },
+            "targets": { "total": 1, "shown": [
+                { "kind": "subtree", "value": "blocked.example", "added": null, "state": "in-force" },
+            ], "lists": 0 },
         })
         .as_object()
         .unwrap()
@@ -336,6 +338,23 @@ async fn targets_without_end_are_counted() {
     let targets = &json_of(&pages, "/orders/x")["targets"];
     assert_eq!((&targets["total"], &targets["lists"]), (&json!(102), &json!(1)));
     assert_eq!(targets["shown"].as_array().unwrap().len(), TARGETS_SHOWN_MAX);
+}
+
+#[tokio::test]
+async fn an_addendum_shows_its_own_dates() {
+    let later = Target {
+        added: Some("2022-09-01".parse().unwrap()),
+        effective: Some(at("2027-01-01T00:00:00Z")),
+        ..target("later.example")
+    };
+    let pages = pages(vec![Order { targets: vec![target("first.example"), later], ..order("x") }]);
+    let page = html(&pages, "/orders/x");
+    let (first, later) = page.split_once("first.example").unwrap().1.split_once("later.example").unwrap();
+    assert!(!first.contains("added") && !first.contains("Not yet in force"), "{first}");
+    assert!(later.contains("; added <time datetime=\"2022-09-01\">1 September 2022</time>"), "{later}");
+    assert!(later.contains("<span class=\"state waiting\">Not yet in force</span>"), "{later}");
+    let shown = &json_of(&pages, "/orders/x")["targets"]["shown"];
+    assert_eq!((&shown[1]["added"], &shown[1]["state"]), (&json!("2022-09-01"), &json!("waiting")));
 }
 
 #[tokio::test]

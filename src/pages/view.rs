@@ -1,6 +1,7 @@
 //! What the public is shown of an order, in the words of its JSON.
 
 use jiff::Timestamp;
+use jiff::civil::Date;
 use serde::Serialize;
 
 use crate::policy::PolicyOrder;
@@ -103,6 +104,11 @@ pub(super) struct Targets {
 pub(super) struct Shown {
     pub(super) kind: Kind,
     pub(super) value: String,
+    /// When it came to the order, where that was later.
+    pub(super) added: Option<Date>,
+    /// How it stands by its own dates.
+    #[serde(serialize_with = "word")]
+    pub(super) state: Standing,
 }
 
 /// What of it is meant.
@@ -136,31 +142,33 @@ impl OrderView {
             contact: order.contact.clone(),
             lumen: order.lumen.clone(),
             document_sha256: order.document.as_ref().map(|document| document.sha256.to_string()),
-            targets: Targets::new(&order.targets),
+            targets: Targets::new(order, now),
         }
     }
 }
 
 impl Targets {
-    fn new(targets: &[Target]) -> Self {
+    fn new(order: &Order, now: Timestamp) -> Self {
+        let targets = &order.targets;
         let count = |target: &Target| target.names.len() + target.labels.len() + target.addresses.len();
         Self {
             total: targets.iter().map(count).sum(),
-            shown: targets.iter().flat_map(shown).take(TARGETS_SHOWN_MAX).collect(),
+            shown: targets.iter().flat_map(|target| shown(order, target, now)).take(TARGETS_SHOWN_MAX).collect(),
             lists: targets.iter().filter(|target| target.list.is_some()).count(),
         }
     }
 }
 
 /// What a target is about, made as far as it is taken: an order may have very many names.
-fn shown(target: &Target) -> impl Iterator<Item = Shown> {
-    let names = target.names.iter().map(|(name, covers, _)| {
-        let kind = if *covers == Covers::Subtree { Kind::Subtree } else { Kind::Exact };
-        Shown { kind, value: name.to_string() }
+fn shown<'o>(order: &Order, target: &'o Target, now: Timestamp) -> impl Iterator<Item = Shown> + use<'o> {
+    let (added, state) = (target.added, order.standing_of(target, now));
+    let names = target.names.iter().map(|(name, covers, _)| match covers {
+        Covers::Subtree => (Kind::Subtree, name.to_string()),
+        Covers::Exact => (Kind::Exact, name.to_string()),
     });
-    let labels = target.labels.iter().map(|(label, _)| Shown { kind: Kind::AnyTld, value: label.to_string() });
-    let addresses = target.addresses.iter().map(|(net, _)| Shown { kind: Kind::Address, value: net.to_string() });
-    names.chain(labels).chain(addresses)
+    let labels = target.labels.iter().map(|(label, _)| (Kind::AnyTld, label.to_string()));
+    let addresses = target.addresses.iter().map(|(net, _)| (Kind::Address, net.to_string()));
+    names.chain(labels).chain(addresses).map(move |(kind, value)| Shown { kind, value, added, state })
 }
 
 fn word<S: serde::Serializer>(standing: &Standing, serializer: S) -> Result<S::Ok, S::Error> {
