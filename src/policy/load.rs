@@ -1,8 +1,10 @@
 //! Reads the orders, lists and exemptions that the settings name, and keeps the last good copy of each.
 
+mod bulk;
 mod copies;
 mod lists;
 mod orders;
+mod print;
 mod warnings;
 
 use std::fs::{self, File};
@@ -20,6 +22,10 @@ use super::register::Register;
 use crate::digest::Digest;
 use crate::dns::Name;
 use crate::mistake::Mistake;
+pub use bulk::{Bulk, Held};
+use lists::Desk;
+pub use lists::{Files, lists_without_digest};
+pub use print::Print;
 
 /// One of the operator's own lists.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,10 +100,13 @@ impl LoadedOrder {
 pub struct LoadedList {
     /// As configured.
     pub settings: ListSettings,
-    /// The octets read: the file's, or those of the last good copy.
+    /// The octets read: the file's, or those of the last good copy; empty where the file has not changed since the load
+    /// before and nothing was read.
     pub octets: Arc<[u8]>,
     /// Why the file as it is now does not count.
     pub pending: Vec<Mistake>,
+    /// What was made of it.
+    pub held: Held,
 }
 
 /// Everything the policy is compiled from.
@@ -109,6 +118,10 @@ pub struct Loaded {
     pub orders: Vec<LoadedOrder>,
     /// In the order of the configuration.
     pub lists: Vec<LoadedList>,
+    /// The names of lists and of list targets, compiled.
+    pub bulk: Bulk,
+    /// The files of list targets, of orders that are pending or refused too: a load depends on them.
+    pub files: Vec<PathBuf>,
     /// What an operator should know and nothing depends on: a vanished order, faults in a list, an order for a country
     /// that no source of origin tells, what an exemption does to an order.
     pub warnings: Vec<String>,
@@ -126,6 +139,8 @@ pub struct Before {
     pub orders: Vec<LoadedOrder>,
     /// Which orders were lifted, and which approved.
     pub register: Register,
+    /// The names of lists: those whose files have not changed since are neither read nor compiled again.
+    pub bulk: Bulk,
 }
 
 /// Reads everything; `now` tells which orders are in force. A valid file's last good copy is kept under the state
@@ -134,13 +149,31 @@ pub struct Before {
 #[must_use]
 pub fn load(settings: &Settings, before: &Before, now: Timestamp) -> Loaded {
     let mut report = Report::default();
-    let orders = orders::load(settings, before, &mut report);
-    let lists = lists::load(settings, &mut report);
+    let mut desk = Desk::new(settings.state.as_deref(), &before.bulk);
+    let orders = orders::load(settings, before, &mut desk, &mut report);
+    gather(settings, orders, desk, report, now)
+}
+
+/// The same of orders and files in hand: nothing is read from disk, nor kept there.
+#[must_use]
+pub fn load_in_hand(settings: &Settings, orders: Vec<LoadedOrder>, files: &Files, now: Timestamp) -> Loaded {
+    gather(settings, orders, Desk::with(files, &Bulk::default()), Report::default(), now)
+}
+
+/// Brings orders and lists together, with what there is to warn of.
+fn gather(
+    settings: &Settings,
+    mut orders: Vec<LoadedOrder>,
+    desk: Desk<'_>,
+    mut report: Report,
+    now: Timestamp,
+) -> Loaded {
+    let (lists, bulk, files) = desk.finish(&settings.lists, &mut orders, &mut report);
     let Report { mut warnings, refused } = report;
     let held: Vec<_> = orders.iter().map(|loaded| &loaded.order).collect();
     warnings.extend(warnings::of_exemptions(settings, &held, now));
     warnings.extend(warnings::of_origin(settings, &held, now));
-    Loaded { settings: settings.clone(), orders, lists, warnings, refused }
+    Loaded { settings: settings.clone(), orders, lists, bulk, files, warnings, refused }
 }
 
 /// What is found out on the way.

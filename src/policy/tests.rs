@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 
-use super::load::{ListSettings, LoadedList, Settings};
+use super::load::{Files, ListSettings, Settings, load_in_hand};
 use super::order::{Jurisdiction, Order, State, Target};
 use super::*;
 use crate::dns::{Qclass, Qtype};
@@ -72,21 +72,39 @@ pub(super) fn exempt(text: &str, expires: Option<Timestamp>, overrides_order: Op
     }
 }
 
-pub(super) fn list(text: &str, covers: Covers, effect: Effect) -> LoadedList {
+/// A list and what it says.
+#[derive(Debug, Clone)]
+pub(super) struct TestList {
+    settings: ListSettings,
+    text: String,
+}
+
+pub(super) fn list(text: &str, covers: Covers, effect: Effect) -> TestList {
     let settings = ListSettings {
         name: text.to_owned(),
-        file: PathBuf::from("lists/x.txt"),
+        file: PathBuf::from(format!("lists/{text}")),
         format: list::Format::Domains,
         covers,
         effect,
     };
-    LoadedList { settings, octets: text.as_bytes().into(), pending: vec![] }
+    TestList { settings, text: text.to_owned() }
 }
 
-pub(super) fn policy(orders: &[Order], lists: &[LoadedList], exemptions: &[Exemption]) -> Policy {
-    let settings = Settings { exemptions: exemptions.to_vec(), hold_fallback: true, ..Settings::default() };
-    let orders = orders.iter().cloned().map(loaded).collect();
-    let loaded = Loaded { settings, orders, lists: lists.to_vec(), warnings: vec![], refused: vec![] };
+pub(super) fn policy(orders: &[Order], lists: &[TestList], exemptions: &[Exemption]) -> Policy {
+    policy_with(orders, lists, exemptions, Files::new())
+}
+
+/// The same, with the files of list targets.
+pub(super) fn policy_with(orders: &[Order], lists: &[TestList], exemptions: &[Exemption], mut files: Files) -> Policy {
+    let settings = Settings {
+        exemptions: exemptions.to_vec(),
+        lists: lists.iter().map(|list| list.settings.clone()).collect(),
+        hold_fallback: true,
+        ..Settings::default()
+    };
+    files.extend(lists.iter().map(|list| (list.settings.file.clone(), list.text.clone().into_bytes())));
+    let loaded = load_in_hand(&settings, orders.iter().cloned().map(loaded).collect(), &files, at(0));
+    assert_eq!(loaded.refused, []);
     Policy::compile(&loaded, 1, at(0)).unwrap()
 }
 
@@ -318,7 +336,7 @@ fn a_block_says_what_it_is_and_then_holds() {
 #[derive(Debug, Clone)]
 struct World {
     orders: Vec<Order>,
-    lists: Vec<LoadedList>,
+    lists: Vec<TestList>,
     exemptions: Vec<Exemption>,
     country: Option<Country>,
     now: Timestamp,
@@ -394,7 +412,7 @@ impl World {
         }
         self.lists.iter().enumerate().find_map(|(number, list)| {
             let covers = list.settings.covers;
-            let text = String::from_utf8(list.octets.to_vec()).unwrap();
+            let text = &list.text;
             let open = || names.iter().filter(|name| !self.is_exempt(name, None, self.now));
             let met: Vec<_> =
                 text.lines().map(name).filter(|target| open().any(|name| Self::meets(name, target, covers))).collect();
@@ -501,7 +519,7 @@ fn any_order() -> impl Strategy<Value = Order> {
     })
 }
 
-fn any_list() -> impl Strategy<Value = LoadedList> {
+fn any_list() -> impl Strategy<Value = TestList> {
     (prop::collection::vec(any_name(), 1..4), any_covers(), any_effect()).prop_map(|(names, covers, effect)| {
         list(&names.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"), covers, effect)
     })
