@@ -7,7 +7,7 @@
 
 mod part;
 mod prefixes;
-mod suffix;
+pub(in crate::policy) mod suffix;
 
 use std::fmt;
 use std::net::IpAddr;

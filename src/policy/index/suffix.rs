@@ -71,6 +71,15 @@ impl fmt::Debug for Labels {
     }
 }
 
+/// Whether a label is met at a name, above it or below it: there, too, where the name is a public suffix.
+pub(in crate::policy) fn reaches(label: &str, name: &Name) -> bool {
+    let mut labels = Labels::default();
+    labels.add(label, 0);
+    let mut is_met = suffix_labels(name) == name.labels();
+    labels.meet(name, |_, _| is_met = true);
+    is_met
+}
+
 /// How many labels the public suffix of a name has by ICANN's rules; 0 for the root.
 fn suffix_labels(name: &Name) -> usize {
     let mut labels = name.labels();
@@ -173,6 +182,15 @@ mod tests {
             assert_eq!(met(text), [], "{text}");
         }
         assert_eq!(met("com.com"), [("com", true, 2)]);
+    }
+
+    #[test]
+    fn a_label_reaches_what_it_meets_and_every_public_suffix_above() {
+        let reaches = |text: &str| reaches("ilcorsaronero", &Name::from_text(text).unwrap());
+        for text in ["ilcorsaronero.pro", "www.ilcorsaronero.co.uk", "co.uk", "pro", "."] {
+            assert!(reaches(text), "{text}");
+        }
+        assert!(!reaches("example.pro") && !reaches("github.io.example"));
     }
 
     #[test]

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use super::ListSettings;
 use super::print::Print;
 use crate::digest::Digest;
+use crate::dns::Name;
 use crate::mistake::Mistake;
-use crate::policy::index::{Builder, Covers, Part, Rule, SourceId};
+use crate::policy::index::{Builder, Covers, Draft, Part, Rule, SourceId};
 use crate::policy::list::{self, Fault, Format};
 use crate::policy::order::{ListTarget, Order};
 
@@ -53,6 +54,18 @@ impl Bulk {
     pub(in crate::policy) fn list_targets(&self, order: &Order) -> Vec<(usize, Option<&Held>)> {
         let wanted = Wanted::of_order(order).into_iter();
         wanted.map(|(place, wanted)| (place, self.targets.find(&wanted).map(|at| &self.targets.held[at]))).collect()
+    }
+
+    /// Whether a list of an order has a rule that a name meets.
+    pub(super) fn lists_of(&self, order: &Order, name: &Name) -> bool {
+        let sources: Vec<SourceId> =
+            self.list_targets(order).into_iter().filter_map(|(_, held)| Some(held?.source)).collect();
+        let mut is_met = false;
+        if !sources.is_empty() {
+            let index = Draft::default().build(Arc::default(), self.targets());
+            index.meet(name, |id, _| is_met |= sources.contains(&index.rule(id).source));
+        }
+        is_met
     }
 
     /// What the files of an order's list targets are called in a ledger, and the octets in force.
