@@ -308,7 +308,7 @@ mod tests {
     use super::*;
     use crate::dns::Name;
     use crate::dns::edns::Asked;
-    use crate::policy::load::{Loaded, LoadedOrder, Settings};
+    use crate::policy::load::{Files, LoadedOrder, Settings, load_in_hand};
     use crate::policy::order::Order;
     use crate::policy::{Findings, Permitted, Policy, View};
     use crate::query::Query;
@@ -334,7 +334,7 @@ mod tests {
         );
         let order = LoadedOrder::of(Order::read(Path::new("x.toml"), &text).unwrap(), text.as_bytes());
         let settings = Settings { hold_fallback: true, ..Settings::default() };
-        let loaded = Loaded { settings, orders: vec![order], lists: vec![], warnings: vec![], refused: vec![] };
+        let loaded = load_in_hand(&settings, vec![order], &Files::new(), Timestamp::UNIX_EPOCH);
         Policy::compile(&loaded, 1, Timestamp::UNIX_EPOCH).unwrap()
     }
 

@@ -108,6 +108,7 @@ impl Server {
             certificates,
             health: health.clone(),
             waiting: Vec::new(),
+            list_targets: loaded.files,
         };
         Ok(Self { config, reloader, shared, bound, admin, health, started, ca, state })
     }

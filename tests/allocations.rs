@@ -15,7 +15,7 @@ use bailiwick::local::{self, Locals};
 use bailiwick::pipeline::{self, Parts, Pipeline, Progress};
 use bailiwick::policy::index::Covers;
 use bailiwick::policy::list::Format;
-use bailiwick::policy::load::{Exemption, ListSettings, Loaded, LoadedList, LoadedOrder, Settings};
+use bailiwick::policy::load::{Exemption, Files, ListSettings, LoadedOrder, Settings, load_in_hand};
 use bailiwick::policy::order::{Effect, Order};
 use bailiwick::policy::{Findings, Policy, View};
 use bailiwick::query::{Now, Query, Reply, Transport};
@@ -56,14 +56,11 @@ fn policy(clock: &Clock) -> Policy {
         covers: Covers::Subtree,
         effect: Effect::Address { a: Some([192, 0, 2, 1].into()), aaaa: None },
     };
-    let list = LoadedList { settings: list, octets: b"listed.example".as_slice().into(), pending: vec![] };
-    let loaded = Loaded {
-        settings: Settings { exemptions: vec![exemption], hold_fallback: true, ..Settings::default() },
-        orders: vec![order("milan", "in-force", "blocked.example"), order("rome", "trial", "tried.example")],
-        lists: vec![list],
-        warnings: vec![],
-        refused: vec![],
-    };
+    let files = Files::from([(list.file.clone(), b"listed.example".to_vec())]);
+    let settings =
+        Settings { exemptions: vec![exemption], lists: vec![list], hold_fallback: true, ..Settings::default() };
+    let orders = vec![order("milan", "in-force", "blocked.example"), order("rome", "trial", "tried.example")];
+    let loaded = load_in_hand(&settings, orders, &files, clock.now().wall);
     Policy::compile(&loaded, 1, clock.now().wall).unwrap()
 }
 

@@ -182,8 +182,8 @@ fn targets(targets: &Targets, state: Standing) -> Markup {
         }
         ul .targets {
             @for shown in &targets.shown { li { (target(shown, state)) } }
-            @if targets.lists == 1 { li { "A list of names that comes with the order." } }
-            @else if targets.lists > 1 { li { (targets.lists) " lists of names that come with the order." } }
+            @if targets.lists == 1 { li { "A list that comes with the order, of this many names: " (targets.listed) } }
+            @else if targets.lists > 1 { li { (targets.lists) " lists that come with the order, of this many names: " (targets.listed) } }
         }
     }
 }

@@ -14,9 +14,8 @@ use crate::clock::Clock;
 use crate::local::{self, Locals};
 use crate::pipeline::{self, Parts as PipelineParts};
 use crate::policy::index::Covers;
-use crate::policy::list::Format;
 use crate::policy::load::{self, LoadedOrder};
-use crate::policy::order::{Document, Effect, Interval, Jurisdiction, ListTarget, Order, Standing, State, Target};
+use crate::policy::order::{Document, Effect, Interval, Jurisdiction, Order, Standing, State, Target};
 use crate::policy::origin::Country;
 use crate::telemetry::Telemetry;
 use crate::upstream::{self, Resolvers, Upstream};
@@ -153,7 +152,7 @@ async fn json_says_the_same() {
             "contact": "mailto:legal@resolver.example", "lumen": null, "document-sha256": null,
             "targets": { "total": 1, "shown": [
                 { "kind": "subtree", "value": "blocked.example", "added": null, "state": "in-force" },
-            ], "lists": 0 },
+            ], "lists": 0, "listed": 0 },
         })
         .as_object()
         .unwrap()
@@ -323,20 +322,16 @@ async fn targets_without_end_are_counted() {
     let mut targets: Vec<_> = (0..TARGETS_SHOWN_MAX).map(|number| target(&format!("a{number}.example"))).collect();
     let whole = html(&pages(vec![Order { targets: targets.clone(), ..order("x") }]), "/orders/x");
     assert!(whole.contains("a99.example") && !whole.contains("of which these are the first"), "{whole}");
-    let list =
-        ListTarget { file: "l.txt".into(), format: Format::Domains, covers: Covers::Subtree, sha256: None, line: 1 };
     targets.push(Target {
         labels: vec![("ilcorsaronero".into(), 1)],
         addresses: vec![("192.0.2.0/24".parse::<IpNet>().unwrap(), 1)],
-        list: Some(list),
         ..Target::default()
     });
     let pages = pages(vec![Order { targets, ..order("x") }]);
     let page = html(&pages, "/orders/x");
     assert!(page.contains("102 names and addresses, of which these are the first 100:"), "{page}");
-    assert!(page.contains("A list of names that comes with the order.") && !page.contains("l.txt"), "{page}");
     let targets = &json_of(&pages, "/orders/x")["targets"];
-    assert_eq!((&targets["total"], &targets["lists"]), (&json!(102), &json!(1)));
+    assert_eq!((&targets["total"], &targets["lists"]), (&json!(102), &json!(0)));
     assert_eq!(targets["shown"].as_array().unwrap().len(), TARGETS_SHOWN_MAX);
 }
 
@@ -355,6 +350,30 @@ async fn an_addendum_shows_its_own_dates() {
     assert!(later.contains("<span class=\"state waiting\">Not yet in force</span>"), "{later}");
     let shown = &json_of(&pages, "/orders/x")["targets"]["shown"];
     assert_eq!((&shown[1]["added"], &shown[1]["state"]), (&json!("2022-09-01"), &json!("waiting")));
+}
+
+#[tokio::test]
+async fn the_names_of_a_list_are_counted_and_not_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let (list, orders) = (folder.path().join("names.txt"), folder.path().join("orders"));
+    std::fs::create_dir(&orders).unwrap();
+    std::fs::write(&list, "a.example\nb.example\nc.example\n").unwrap();
+    let text = format!(
+        "id = 'x'\nissuer = 'Court'\njurisdiction = ['*']\nreceived = {NOW}\nstate = 'in-force'\npublic = true\n\
+         [[target]]\nsubtree = ['first.example']\n\
+         list = {{ file = '{}', format = 'domains', covers = 'subtree' }}\n",
+        list.display()
+    );
+    std::fs::write(orders.join("x.toml"), text).unwrap();
+    let settings = load::Settings { orders: Some(orders), ..load::Settings::default() };
+    let pages = pages(vec![]);
+    let loaded = load::load(&settings, &load::Before::default(), at(NOW));
+    pages.pipeline.install(Policy::compile(&loaded, 2, at(NOW)).unwrap());
+    let page = html(&pages, "/orders/x");
+    assert!(page.contains("of this many names: 3") && page.contains("first.example"), "{page}");
+    assert!(!page.contains("b.example") && !page.contains("names.txt"), "{page}");
+    let targets = &json_of(&pages, "/orders/x")["targets"];
+    assert_eq!((&targets["total"], &targets["lists"], &targets["listed"]), (&json!(1), &json!(1), &json!(3)));
 }
 
 #[tokio::test]

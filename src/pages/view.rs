@@ -97,6 +97,8 @@ pub(super) struct Targets {
     pub(super) shown: Vec<Shown>,
     /// How many lists of names it has beside.
     pub(super) lists: usize,
+    /// How many names are on them.
+    pub(super) listed: usize,
 }
 
 /// One of them.
@@ -142,19 +144,22 @@ impl OrderView {
             contact: order.contact.clone(),
             lumen: order.lumen.clone(),
             document_sha256: order.document.as_ref().map(|document| document.sha256.to_string()),
-            targets: Targets::new(order, now),
+            targets: Targets::new(order, policy_order.rules, now),
         }
     }
 }
 
 impl Targets {
-    fn new(order: &Order, now: Timestamp) -> Self {
+    /// `rules`: how many there are, those on its lists included.
+    fn new(order: &Order, rules: usize, now: Timestamp) -> Self {
         let targets = &order.targets;
         let count = |target: &Target| target.names.len() + target.labels.len() + target.addresses.len();
+        let total = targets.iter().map(count).sum();
         Self {
-            total: targets.iter().map(count).sum(),
+            total,
             shown: targets.iter().flat_map(|target| shown(order, target, now)).take(TARGETS_SHOWN_MAX).collect(),
             lists: targets.iter().filter(|target| target.list.is_some()).count(),
+            listed: rules.saturating_sub(total),
         }
     }
 }

@@ -1,7 +1,6 @@
 //! Follows the files of the configuration: what has changed is read, compiled, put in force.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +14,7 @@ use crate::config::Config;
 use crate::mistake::Mistake;
 use crate::pipeline::Pipeline;
 use crate::policy::Policy;
-use crate::policy::load::{self, Loaded};
+use crate::policy::load::{self, Loaded, Print};
 use crate::telemetry::health::Health;
 use crate::tls::Certificates;
 
@@ -42,12 +41,12 @@ pub(super) struct Reloader {
     pub(super) health: Health,
     /// The sections that have changed and wait for a restart.
     pub(super) waiting: Vec<&'static str>,
+    /// The files of orders' list targets.
+    pub(super) list_targets: Vec<PathBuf>,
 }
 
-/// A file as it was when it was last looked at, by the time of its last change of any kind, its size and its inode;
-/// None: it was not there. The time of change and not of writing: who may read a file matters too, and `cp -p` and tar
-/// bring an old time of writing along.
-type Print = (PathBuf, Option<((i64, i64), u64, u64)>);
+/// A file as it was when it was last looked at; None: it was not there.
+type Seen = (PathBuf, Option<Print>);
 
 impl Reloader {
     /// Follows the files and the clock; never ends. `hangup` is told of each SIGHUP.
@@ -143,14 +142,15 @@ impl Reloader {
         }
     }
 
-    async fn reload_policy(&self) {
+    async fn reload_policy(&mut self) {
         let (settings, pipeline) = (self.config.policy.clone(), Arc::clone(&self.pipeline));
         let generation = pipeline.policy().generation() + 1;
-        // Off the runtime: a million names take a second. The old policy is dropped there too.
+        // Off the runtime: a million names of a list that has changed take a second. The old policy is dropped there too.
         let made = tokio::task::spawn_blocking(move || {
             let now = Timestamp::now();
             let orders = pipeline.policy().orders().iter().map(|order| order.loaded.clone()).collect();
-            let before = load::Before { orders, ..load::Before::default() };
+            let bulk = pipeline.policy().bulk();
+            let before = load::Before { orders, bulk, ..load::Before::default() };
             let loaded = load::load(&settings, &before, now);
             let policy = Policy::compile(&loaded, generation, now)?;
             let rules = policy.rules();
@@ -161,6 +161,7 @@ impl Reloader {
             Ok(Ok((loaded, rules))) => {
                 tracing::info!(generation, rules, orders = loaded.orders.len(), "policy in force");
                 tell_loaded(&self.health, &loaded);
+                self.list_targets = loaded.files;
             }
             Ok(Err(what)) => self.health.degrade("orders", Some(format!("{what}; the policy stays as it was"))),
             Err(error) => {
@@ -173,7 +174,7 @@ impl Reloader {
         let lists = self.config.policy.lists.iter().map(|list| list.file.clone());
         let tls = &self.config.tls;
         let fixed = [self.config_path.clone(), tls.certificate.clone(), tls.key.clone()];
-        fixed.into_iter().chain(lists).collect()
+        fixed.into_iter().chain(lists).chain(self.list_targets.iter().cloned()).collect()
     }
 
     fn folders(&self) -> Vec<PathBuf> {
@@ -188,7 +189,7 @@ impl Reloader {
         folders
     }
 
-    fn prints(&self) -> Vec<Print> {
+    fn prints(&self) -> Vec<Seen> {
         let orders = self.config.policy.orders.iter().flat_map(|folder| fs::read_dir(folder).into_iter().flatten());
         let mut files = self.files();
         // What editors leave beside an order is no reason to read all again.
@@ -199,8 +200,8 @@ impl Reloader {
     }
 }
 
-fn print(file: PathBuf) -> Print {
-    let print = fs::metadata(&file).ok().map(|seen| ((seen.ctime(), seen.ctime_nsec()), seen.len(), seen.ino()));
+fn print(file: PathBuf) -> Seen {
+    let print = Print::of(&file);
     (file, print)
 }
 

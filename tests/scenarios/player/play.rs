@@ -96,8 +96,9 @@ impl<'s> Stage<'s> {
     async fn wait_until(&mut self, at: Duration) {
         loop {
             let passed = self.began.elapsed();
-            let next = self.product.moments().filter_map(|moment| self.since_start(moment));
-            let next = next.filter(|moment| (passed + Duration::from_nanos(1)..=at).contains(moment)).min();
+            let now = self.scenario.start + jiff::SignedDuration::try_from(passed).unwrap_or_default();
+            let next = self.product.next_moment(now).and_then(|moment| self.since_start(moment));
+            let next = next.filter(|moment| *moment <= at);
             sleep_until(self.began + next.unwrap_or(at)).await;
             if next.is_none() {
                 return;

@@ -1,7 +1,7 @@
 //! A scenario file as written becomes a [`Scenario`], or the line that cannot be read. README.md has the format.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bailiwick::dns::message::flag;
@@ -77,6 +77,8 @@ pub enum Change {
     Order { line: usize, id: String, toml: String },
     /// A list, new or in place of the one of this name.
     List { line: usize, name: String, format: String, covers: String, effect: String, text: String },
+    /// A file that orders name, new or in place of what it was.
+    File { path: PathBuf, text: String },
     /// An exemption.
     Exempt { line: usize, name: String, overrides: Option<String>, until: Option<Timestamp> },
     /// The order of this id is gone.
@@ -270,7 +272,7 @@ impl Scenario {
                 self.origins.get_or_insert_default().push(((*prefix).into(), (*country).into()));
             }
             ["upstream", address] => self.servers.push(server(node, address)?),
-            ["order" | "list" | "exempt", ..] => self.changes.push(change(node)?),
+            ["order" | "list" | "file" | "exempt", ..] => self.changes.push(change(node)?),
             _ => self.steps.push(step(node)?),
         }
         Ok(())
@@ -335,6 +337,7 @@ fn change(node: &Node) -> Said<Change> {
             effect: (*effect).into(),
             text: node.block(),
         },
+        ["file", path] => Change::File { path: path.into(), text: node.block() },
         ["exempt", name, rest @ ..] => {
             let value = |key: &str| rest.iter().skip_while(|word| **word != key).nth(1).map(|word| (*word).to_owned());
             let until = value("until").map(|time| time.parse().map_err(|_| node.trouble("not a time"))).transpose()?;
@@ -343,7 +346,7 @@ fn change(node: &Node) -> Said<Change> {
         ["without", "order", id] => Change::WithoutOrder((*id).into()),
         ["without", "list", name] => Change::WithoutList((*name).into()),
         ["without", "exemption", name] => Change::WithoutExemption((*name).into()),
-        _ => return Err(node.trouble("not an order, a list or an exemption")),
+        _ => return Err(node.trouble("not an order, a list, a file or an exemption")),
     })
 }
 
