@@ -4,6 +4,7 @@ pub mod edns;
 pub mod message;
 pub mod name;
 pub mod special;
+pub mod svcb;
 
 use std::fmt;
 

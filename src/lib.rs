@@ -26,5 +26,6 @@ pub mod telemetry;
 pub mod pipeline;
 pub mod listener;
 pub mod admin;
+pub mod pages;
 pub mod config;
 pub mod serve;

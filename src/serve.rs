@@ -3,6 +3,7 @@
 mod banner;
 mod check;
 mod operator;
+mod public;
 mod reload;
 
 use std::fmt;
@@ -108,6 +109,7 @@ impl Server {
             health: health.clone(),
             waiting: Vec::new(),
             looked: started,
+            list_targets: loaded.files,
         };
         Ok(Self { config, reloader, shared, bound, admin, health, started, ca, state })
     }
@@ -302,7 +304,8 @@ fn shared(config: &Config, pipeline: &Arc<Pipeline>, certificates: &Arc<Certific
     let dot_tls = tls::server_config(certificates, &[b"dot"]);
     let doh_tls = tls::server_config(certificates, &[b"h2", b"http/1.1"]);
     let telemetry = Arc::clone(pipeline.telemetry());
-    Shared::new(Arc::clone(pipeline), config.listen.clone(), dot_tls, doh_tls, telemetry)
+    let pages = public::pages(pipeline);
+    Shared::new(Arc::clone(pipeline), config.listen.clone(), dot_tls, doh_tls, telemetry, Some(pages))
 }
 
 /// One thread, runtime and set of listeners per worker. The receiver hears of each that ends, and `None` when all have.

@@ -802,6 +802,7 @@ fn no_name_and_no_client_is_written_anywhere() {
         https(&server, client(last + 50), &target(&query(0, name, Qtype::AAAA)));
         https(&server, client(last + 50), &target(name.as_bytes()));
         https(&server, client(last + 50), &format!("/{name}"));
+        https(&server, client(last + 50), &format!("/orders/{name}"));
     }
     over_h2(&server, client(100));
     provoke(&server, client(200));

@@ -16,7 +16,7 @@ use crate::mistake::Mistake;
 use crate::policy::load;
 use crate::policy::origin::Country;
 use crate::upstream::Resolvers;
-use crate::{cache, listener, local, pipeline, tls, upstream};
+use crate::{cache, listener, local, pages, pipeline, tls, upstream};
 
 /// Where an upstream that is named without a port listens.
 const DNS_PORT: u16 = 53;
@@ -81,6 +81,7 @@ fn config(file: &mut Table<'_>) -> Config {
     let policy = file.table("policy", "[policy]", policy::policy);
     let state = file.table("state", "[state]", state);
     let limits = file.table("limits", "[limits]", limits);
+    let pages = resolver.name.as_ref().zip(port(&listen.doh)).map(|(name, port)| pages::url(name, port));
     Config {
         local: local::Settings {
             name: resolver.name,
@@ -99,7 +100,7 @@ fn config(file: &mut Table<'_>) -> Config {
             idle_timeout: limits.listener.idle_timeout,
         },
         cache: cache.settings,
-        policy: load::Settings { origin, listeners: listen.countries(), state: Some(state), ..policy },
+        policy: load::Settings { origin, listeners: listen.countries(), state: Some(state), pages, ..policy },
         admin: listen.admin,
         threads: listen.threads,
         listen: listener::Settings {
@@ -212,6 +213,9 @@ fn doh_path(text: &str) -> Result<String, String> {
         return Err(format!(
             "{text:?} is not a path of at most {DOH_PATH_OCTETS_MAX} octets; write {DOH_PATH_DEFAULT:?}, without {{?dns}}"
         ));
+    }
+    if pages::Pages::has(text) {
+        return Err(format!("{text:?} is where orders have their public pages; write {DOH_PATH_DEFAULT:?}"));
     }
     Ok(text.to_owned())
 }
@@ -515,6 +519,28 @@ pub(super) mod tests {
             assert!(refused("\"192.0.2.0/24\"").contains("a list in square brackets"));
             assert!(refused("[7]").contains("integer found"));
         }
+    }
+
+    #[test]
+    fn public_pages_have_their_place_and_their_url() {
+        for path in ["/orders", "/orders/", "/orders/dns-query"] {
+            let said = mistake("listen", &format!("doh-path = \"{path}\""));
+            assert!(
+                said.starts_with("a.toml:2:12: ") && said.contains("where orders have their public pages"),
+                "{said}"
+            );
+        }
+        assert_eq!(mistakes("[listen]\ndoh-path = \"/ordersx\""), [""; 0]);
+        let url = |listen: &str, resolver: &str| {
+            read(&format!("[listen]\n{listen}\n[resolver]\n{resolver}")).unwrap().policy.pages
+        };
+        let name = "name = \"dns.example.net\"";
+        assert_eq!(url("", name).as_deref(), Some("https://dns.example.net:8443/orders/"));
+        let ports = "doh = [\"127.0.0.1:443\", \"127.0.0.1:8443\"]";
+        assert_eq!(url(ports, name).as_deref(), Some("https://dns.example.net/orders/"), "the first listener's");
+        assert_eq!(url("doh = []", name), None, "there are no pages");
+        assert_eq!(url("doh = [\"127.0.0.1:0\"]", name), None, "the port is not known yet");
+        assert_eq!(url("", ""), None);
     }
 
     #[test]

@@ -43,6 +43,8 @@ pub(super) struct Reloader {
     pub(super) waiting: Vec<&'static str>,
     /// When the time of day was last looked at.
     pub(super) looked: Timestamp,
+    /// The files of orders' list targets.
+    pub(super) list_targets: Vec<PathBuf>,
 }
 
 /// A file as it was when it was last looked at; None: it was not there.
@@ -119,7 +121,9 @@ impl Reloader {
             tracing::warn!(section, "changed; it takes effect after a restart");
         }
         self.waiting = waiting;
-        self.config.policy = config.policy;
+        // Our name and our port are those that we were started with.
+        let pages = self.config.policy.pages.take();
+        self.config.policy = load::Settings { pages, ..config.policy };
     }
 
     fn reload_certificate(&self) {
@@ -144,15 +148,16 @@ impl Reloader {
         }
     }
 
-    async fn reload_policy(&self) {
+    async fn reload_policy(&mut self) {
         let (settings, pipeline) = (self.config.policy.clone(), Arc::clone(&self.pipeline));
         let generation = pipeline.policy().generation() + 1;
-        // Off the runtime: a million names take a second. The old policy is dropped there too.
+        // Off the runtime: a million names of a list that has changed take a second. The old policy is dropped there too.
         let made = tokio::task::spawn_blocking(move || {
             let now = Timestamp::now();
             let orders = pipeline.policy().orders().iter().map(|order| order.loaded.clone()).collect();
-            let database = pipeline.policy().database().cloned();
-            let before = load::Before { orders, database, ..load::Before::default() };
+            let held = pipeline.policy();
+            let (bulk, database) = (held.bulk(), held.database().cloned());
+            let before = load::Before { orders, bulk, database, ..load::Before::default() };
             let loaded = load::load(&settings, &before, now);
             let policy = Policy::compile(&loaded, generation, now)?;
             let rules = policy.rules();
@@ -163,6 +168,7 @@ impl Reloader {
             Ok(Ok((loaded, rules))) => {
                 tracing::info!(generation, rules, orders = loaded.orders.len(), "policy in force");
                 tell_loaded(&self.health, &loaded);
+                self.list_targets = loaded.files;
             }
             Ok(Err(what)) => self.health.degrade("orders", Some(format!("{what}; the policy stays as it was"))),
             Err(error) => {
@@ -175,7 +181,8 @@ impl Reloader {
         let lists = self.config.policy.lists.iter().map(|list| list.file.clone());
         let tls = &self.config.tls;
         let fixed = [self.config_path.clone(), tls.certificate.clone(), tls.key.clone()];
-        fixed.into_iter().chain(lists).chain(self.config.policy.origin.database.clone()).collect()
+        let database = self.config.policy.origin.database.clone();
+        fixed.into_iter().chain(lists).chain(database).chain(self.list_targets.iter().cloned()).collect()
     }
 
     fn folders(&self) -> Vec<PathBuf> {

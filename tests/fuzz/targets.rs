@@ -3,6 +3,7 @@
 //! Shared by `tests/fuzz.rs` (stable, as plain tests) and `fuzz/` (`cargo fuzz`).
 
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ use bailiwick::listener::doh::request::{self, Source, URL_MESSAGE_OCTETS_MAX};
 use bailiwick::listener::dot::framer::Framer;
 use bailiwick::listener::proxy;
 use bailiwick::listener::trust::Prefixes;
+use bailiwick::pages::accept::{self, Form};
 use bailiwick::policy::list::{self, Format};
 use bailiwick::policy::order::Order;
 use bailiwick::policy::origin::{self, Country, Database, Origin};
@@ -91,7 +93,7 @@ pub fn name_text(octets: &[u8]) {
 
 /// The RDATA of an OPT.
 pub fn opt(octets: &[u8]) {
-    let _ = Asked::read([0, 0, 0x80, 0], octets);
+    let _ = Asked::read([0, 0, 0x80, 0], octets, NonZeroU16::new(65_001));
 }
 
 fn list(format: Format, octets: &[u8]) {
@@ -233,6 +235,19 @@ pub fn forwarded(octets: &[u8]) {
 /// `/etc/resolv.conf`.
 pub fn resolv_conf(octets: &[u8]) {
     assert!(system::parse(&String::from_utf8_lossy(octets)).len() <= system::SYSTEM_RESOLVERS_MAX, "within its bound");
+}
+
+/// The field Accept of a request for a page. JSON is sent only to those who could mean it; lines are one list.
+pub fn accept(octets: &[u8]) {
+    let Ok(text) = std::str::from_utf8(octets) else { return };
+    let form = accept::preferred(text.lines());
+    let may_mean_json = text.contains("/*") || text.to_ascii_lowercase().contains("application/json");
+    assert!(form == Form::Html || may_mean_json, "nobody asked for JSON");
+    assert_eq!(
+        accept::preferred([text.lines().collect::<Vec<_>>().join(",").as_str()].into_iter()),
+        form,
+        "lines are one list"
+    );
 }
 
 /// The query of `/explain`. What is read can be written and read again.
