@@ -8,6 +8,7 @@ mod tail;
 #[cfg(test)]
 mod tests;
 pub mod verify;
+pub mod words;
 mod writer;
 
 use std::path::Path;
