@@ -7,6 +7,8 @@ mod queue;
 mod tail;
 #[cfg(test)]
 mod tests;
+pub mod page;
+pub mod report;
 pub mod verify;
 pub mod words;
 mod writer;

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use bailiwick::admin::ExplainQuery;
 use bailiwick::admin::explain::QTYPE_DEFAULT;
 use bailiwick::digest::Digest;
-use bailiwick::ledger::PublicKey;
+use bailiwick::ledger::{PublicKey, page};
 use bailiwick::serve::proof::{self, Proof};
 use bailiwick::serve::{self, Refusal, Report, Server};
 use bailiwick::{telemetry, tls};
@@ -117,7 +117,8 @@ Against the node's own operator a ledger proves nothing without a head that was 
 Examples:
   bailiwick ledger key                                       the public key, for whoever is to check
   bailiwick ledger verify --head 9f86d0…                     nothing changed, and nothing cut off since that head
-  bailiwick ledger verify copy.jsonl --key 11qYAY…           somewhere else, from the file and the key";
+  bailiwick ledger verify copy.jsonl --key 11qYAY…           somewhere else, from the file and the key
+  bailiwick ledger report it-milan-2022-torrents > it.html   what was ordered, and when it took effect, for a court";
 
 #[derive(Debug, Subcommand)]
 enum LedgerCommand {
@@ -134,6 +135,20 @@ enum LedgerCommand {
         #[command(flatten)]
         ledger: Ledger,
         /// Print the lines as they are
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print what the ledger says about an order: one page of HTML, for a court
+    Report {
+        /// The order's id
+        order: String,
+        /// The ledger; without it, ledger.jsonl in [state] folder
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+        /// The node's public key; without it, that of the state folder, or the one that the ledger names
+        #[arg(long, value_name = "PUBLIC")]
+        key: Option<PublicKey>,
+        /// Print one JSON object
         #[arg(long)]
         json: bool,
     },
@@ -230,6 +245,21 @@ fn told(told: Result<Value, Refusal>, json: bool, show: fn(&Value) -> String) ->
     }
 }
 
+/// The page, or the object. Of a broken ledger what holds is printed, and that is told.
+fn report(proof: &Proof, order: &str, json: bool) -> Outcome {
+    let case = match proof::report(proof, order) {
+        Ok(case) => case,
+        Err(refusal) => return failure(&refusal.lines),
+    };
+    let out = match json {
+        false => page::page(&case),
+        // Strings, numbers and dates only: this cannot fail.
+        true => serde_json::to_string_pretty(&case).unwrap_or_default() + "\n",
+    };
+    let broken = case.ledger.broken.map(|broken| format!("{}: {broken}\n", case.ledger.file));
+    Outcome { out, bad: broken.is_some(), err: broken.unwrap_or_default() }
+}
+
 fn ledger(config: &Path, command: LedgerCommand) -> Outcome {
     let proof = |Ledger { file, key }| Proof { config: config.to_owned(), file, key };
     let told = match command {
@@ -237,6 +267,9 @@ fn ledger(config: &Path, command: LedgerCommand) -> Outcome {
         LedgerCommand::Show { ledger, json } => {
             let shown = proof::show(&proof(ledger), json, &mut io::stdout().lock());
             shown.map(|()| (String::new(), None))
+        }
+        LedgerCommand::Report { order, file, key, json } => {
+            return report(&Proof { config: config.to_owned(), file, key }, &order, json);
         }
         LedgerCommand::Key => proof::public_key(config).map(|key| (format!("{key}\n"), None)),
     };

@@ -195,6 +195,36 @@ fn a_ledger_is_checked_from_its_file_and_the_key_alone() {
 }
 
 #[test]
+fn a_report_is_one_page_or_one_object() {
+    use bailiwick::ledger::{Event, Ledger};
+    use bailiwick::policy::register::Happening;
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("a.toml"), "").unwrap();
+    let state = folder.path().join("state");
+    fs::create_dir(&state).unwrap();
+    let now = "2026-11-22T00:00:00Z".parse().unwrap();
+    let open = Ledger::open(&state, now).unwrap();
+    open.record(now, Event::Order(Happening::OrderLifted { order: "it-1".to_owned() }));
+    drop(open);
+    let report = |words: &[&str]| ledger(folder.path(), &[&["report", "--config", "a.toml"], words].concat());
+    let page = report(&["it-1"]);
+    assert_eq!((page.code, page.err.as_str()), (Some(0), ""));
+    assert!(page.out.starts_with("<!DOCTYPE html>") && page.out.contains("order it-1 lifted"));
+    let object: Value = serde_json::from_str(&report(&["it-1", "--json"]).out).unwrap();
+    assert_eq!((&object["order"], &object["ledger"]["lines"]), (&"it-1".into(), &2.into()));
+    assert!(object["ledger"]["key-from"].as_str().unwrap().ends_with("state/ledger.key"), "{object}");
+    let none = report(&["it-2"]);
+    assert!(none.code == Some(1) && none.err.contains("no line about an order it-2") && none.out.is_empty());
+    let file = state.join("ledger.jsonl");
+    fs::write(&file, fs::read_to_string(&file).unwrap().replace("order-lifted", "order-kifted")).unwrap();
+    for words in [&["it-1"][..], &["it-1", "--json"], &["it-1", "--file", "state/ledger.jsonl"]] {
+        let broken = report(words);
+        assert!(broken.code == Some(1) && broken.err.contains("line 2: signature"), "{}", broken.err);
+        assert!(broken.out.contains("line 2: signature"));
+    }
+}
+
+#[test]
 fn usage_is_2_and_what_is_not_there_is_1() {
     let folder = tempfile::tempdir().unwrap();
     for words in [

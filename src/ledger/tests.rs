@@ -571,3 +571,199 @@ fn events_of_many_threads_keep_the_order_of_their_tickets() {
     assert_eq!(times, handed.iter().map(|(_, second)| at(*second)).collect::<Vec<_>>());
     assert_eq!(desk.verified().unwrap().head.number, 1_601);
 }
+
+// ---- The report ----
+
+/// A ledger as a court would see it: an order with hostile words, an amendment, probes, counts, a lift.
+fn a_case() -> (Desk, PublicKey) {
+    use crate::policy::order::Target;
+    let desk = Desk::new();
+    let ledger = desk.open();
+    let (day, order) = (86_400, || "it-1".to_owned());
+    let key = |target: &str| {
+        let mut key = Digest::of(target.as_bytes()).to_string();
+        key.truncate(16);
+        key
+    };
+    let target = Target::default();
+    assert_eq!(target.key(), key(&target.shown().join("\n")), "as the report reads keys");
+    let loaded = Facts { issuer: HOSTILE.to_owned(), due: Some(at(30 * day)), ..facts("it-1") };
+    let targets = vec!["subtree a.example".to_owned(), "any-tld <script>".to_owned(), "exact b.example".to_owned()];
+    let amended = Facts { targets, targets_total: 3, digest: Digest::of(b"amended"), ..loaded.clone() };
+    let activated = |targets: Vec<String>, generation| Happening::OrderActivated {
+        order: order(),
+        generation,
+        received: at(-1_000),
+        due: Some(at(30 * day)),
+        targets,
+    };
+    let record = |second, event| {
+        ledger.record(at(second), event);
+    };
+    record(10, Event::Order(Happening::OrderLoaded(loaded)));
+    record(
+        11,
+        Event::Order(Happening::OrderApproved {
+            order: order(),
+            digest: Digest::of(b"order"),
+            by: vec!["anna".to_owned(), "bo".to_owned()],
+        }),
+    );
+    record(12, Event::Order(activated(vec![key("subtree a.example")], 2)));
+    let blocked = Probe {
+        query: QUERY.to_owned(),
+        answer: Some(BLOCKED.to_owned()),
+        outcome: "right".to_owned(),
+        note: None,
+        ..probe("it-1")
+    };
+    record(13, Event::Node(Note::Probe(blocked.clone())));
+    record(
+        14,
+        Event::Node(Note::Probe(Probe {
+            inside: false,
+            country: None,
+            transport: "doh".to_owned(),
+            outcome: "wrong".to_owned(),
+            note: Some("blocked outside".to_owned()),
+            ..blocked
+        })),
+    );
+    record(15, Event::Node(Note::Probe(probe("it-1"))));
+    record(16, Event::Node(Note::Probe(probe("other"))));
+    for hour in 0..300 {
+        let blocked = BTreeMap::from([("it-1".to_owned(), 10 * (hour as u64 % 24)), ("other".to_owned(), 70)]);
+        let blocked = blocked.into_iter().filter(|(_, count)| *count > 0).collect();
+        record(
+            (hour + 1) * 3_600,
+            Event::Node(Note::Counts { from: at(hour * 3_600), until: at((hour + 1) * 3_600), blocked }),
+        );
+    }
+    record(20 * day, Event::Order(Happening::OrderAmended(amended)));
+    record(20 * day + 1, Event::Order(activated(vec![key("any-tld <script>\nexact b.example")], 3)));
+    record(40 * day, Event::Order(Happening::OrderLifted { order: order() }));
+    drop(ledger);
+    let key = desk.key();
+    (desk, key)
+}
+
+const HOSTILE: &str = "Tribunale <script>alert(1)</script> \" onload=x ' & \u{202e}di Milano\u{7}";
+
+/// `www.a.example A`, and NXDOMAIN with EDE 16 `order it-1`.
+const QUERY: &str = "000101000001000000000001037777770161076578616d706c650000010001000029100000000000000000";
+const BLOCKED: &str = concat!(
+    "000181830001000000000001037777770161076578616d706c650000010001",
+    "00002904d00000000000100",
+    "00f000c00106f726465722069742d31"
+);
+
+#[test]
+fn a_report_says_all_that_the_ledger_says_of_its_order() {
+    let (desk, key) = a_case();
+    let case = report::Case::gather(&desk.octets()[..], key, "it-1", at(50 * 86_400));
+    assert_eq!((case.versions.len(), case.events.len(), case.probes.len(), case.hours.len()), (2, 6, 3, 300));
+    let clock = &case.clock;
+    assert_eq!((clock.effective, clock.margin_seconds), (Some(at(12)), Some(30 * 86_400 - 12)));
+    assert!(clock.in_words.contains("That is in time: 29 days 23 hours before the deadline"), "{}", clock.in_words);
+    assert!(clock.in_words.ends_with("It was lifted on 2026-12-28 11:06:40 UTC."), "{}", clock.in_words);
+    assert_eq!(case.outcomes(), [1, 1, 1]);
+    let targets: Vec<_> = case.targets.iter().map(|case| (case.target.as_str(), case.effective)).collect();
+    let second = Some(at(20 * 86_400 + 1));
+    assert_eq!(
+        targets,
+        [("subtree a.example", Some(at(12))), ("any-tld <script>", second), ("exact b.example", second)]
+    );
+    assert_eq!(case.versions[1].added, ["any-tld <script>", "exact b.example"]);
+    assert_eq!(case.probes[0].question, "www.a.example A");
+    assert_eq!(case.probes[0].answered, "NXDOMAIN, no answer record; extended error 16: order it-1");
+    assert_eq!((case.probes[2].answered.as_str(), case.hours[0].blocked), ("no answer came", None));
+    assert_eq!((case.ledger.lines, case.ledger.head), (311, Some(desk.verified().unwrap().head.hash)));
+    let json = serde_json::to_value(&case).unwrap();
+    assert_eq!(
+        (&json["clock"]["margin-seconds"], &json["probes"][0]["probe"]["outcome"]),
+        (&2_591_988.into(), &"right".into())
+    );
+    assert!(!report::Case::gather(&desk.octets()[..], key, "it-2", at(0)).is_known());
+}
+
+#[test]
+fn what_is_late_or_never_is_said() {
+    let desk = Desk::new();
+    let ledger = desk.open();
+    ledger.record(at(0), Event::Order(Happening::OrderLoaded(Facts { due: Some(at(60)), ..facts("it-1") })));
+    ledger.close(PATIENCE);
+    let words = |now| report::Case::gather(&desk.octets()[..], desk.key(), "it-1", at(now)).clock.in_words;
+    assert!(
+        words(59).ends_with("ever carried the order out. Its deadline is 2026-11-18 11:07:40 UTC."),
+        "{}",
+        words(59)
+    );
+    assert!(words(3_720).contains("had passed 1 hour 1 minute before this report"), "{}", words(3_720));
+    let ledger = desk.open();
+    let late = Happening::OrderActivated {
+        order: "it-1".to_owned(),
+        generation: 2,
+        received: at(-60),
+        due: Some(at(60)),
+        targets: Vec::new(),
+    };
+    ledger.record(at(61), Event::Order(late));
+    ledger.close(PATIENCE);
+    let found = words(100);
+    assert!(
+        found.contains(", 2 minutes 1 second after it was received. That is late: 1 second after the deadline"),
+        "{found}"
+    );
+}
+
+#[test]
+fn a_page_stands_alone_and_nothing_hostile_acts_in_it() {
+    let (desk, key) = a_case();
+    let mut case = report::Case::gather(&desk.octets()[..], key, "it-1", at(50 * 86_400));
+    case.ledger.file = HOSTILE.to_owned();
+    let page = page::page(&case);
+    if let Some(file) = std::env::var_os("BAILIWICK_REPORT_TO") {
+        fs::write(file, &page).unwrap();
+    }
+    assert!(page.starts_with("<!DOCTYPE html>") && page.contains("default-src 'none'; style-src 'sha256-"));
+    for bad in [
+        "<script",
+        "onload=x\"",
+        "\u{202e}",
+        "\u{7}",
+        "http:",
+        "https:",
+        "url(",
+        "@import",
+        " src=",
+        " href=",
+        "style=\"",
+    ] {
+        assert!(!page.contains(bad), "{bad} is in the page");
+    }
+    for good in [
+        "Tribunale &lt;script&gt;alert(1)&lt;/script&gt; &quot;",
+        "any-tld &lt;script&gt;",
+        QUERY,
+        BLOCKED,
+        "www.a.example A",
+        "bailiwick ledger verify",
+    ] {
+        assert!(page.contains(good), "{good} is not in the page");
+    }
+    let (open, closed) = (page.matches("<tr").count(), page.matches("</tr>").count());
+    assert!(open == closed && page.matches("<table").count() == page.matches("</table>").count());
+}
+
+#[test]
+fn a_broken_ledger_is_said_at_the_top_of_the_page() {
+    let (desk, key) = a_case();
+    let mut octets = desk.octets();
+    let place = octets.windows(12).position(|window| window == b"order-lifted").unwrap();
+    octets[place] ^= 1;
+    let case = report::Case::gather(&octets[..], key, "it-1", at(50 * 86_400));
+    assert_eq!(case.ledger.broken.as_deref(), Some("line 311: signature: not one by this key over these octets"));
+    assert_eq!((case.ledger.lines, case.events.len()), (310, 5));
+    let page = page::page(&case);
+    assert!(page.find("This ledger is broken at ").unwrap() < page.find("<h1>").unwrap());
+}

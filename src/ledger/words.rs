@@ -56,7 +56,7 @@ fn happened(happening: &Happening) -> String {
 fn order(facts: &Facts) -> String {
     let due = facts.due.map_or_else(|| "no deadline".to_owned(), |due| format!("due {}", moment(due)));
     let (issuer, state) = (&facts.issuer, &facts.state);
-    let (received, targets) = (moment(facts.received), counted(facts.targets_total, "name, label or prefix"));
+    let (received, targets) = (moment(facts.received), counted(facts.targets_total, "target"));
     let jurisdiction = facts.jurisdiction.join(" ");
     format!("{state}, {issuer}, for {jurisdiction}, received {received}, {due}, {targets}, file {}", facts.digest)
 }
@@ -93,11 +93,7 @@ fn probed(probe: &Probe) -> String {
 /// `1 event`, `2 events`.
 #[must_use]
 pub fn counted(count: usize, what: &str) -> String {
-    if count == 1 {
-        return format!("1 {what}");
-    }
-    what.strip_suffix("prefix")
-        .map_or_else(|| format!("{count} {what}s"), |_| format!("{count} names, labels or prefixes"))
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
 /// A span in its two largest units: `2 days 3 hours`.

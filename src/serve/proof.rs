@@ -4,10 +4,13 @@ use std::fs::File;
 use std::io::{BufReader, Write};
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
+
 use super::Refusal;
 use crate::config::Config;
 use crate::digest::Digest;
 use crate::ledger::line::Line;
+use crate::ledger::report::Case;
 use crate::ledger::verify::{Lines, key_named_in};
 use crate::ledger::{self, LEDGER_FILE, PublicKey, public_key_of, verify, words};
 
@@ -151,6 +154,22 @@ pub fn show(proof: &Proof, as_it_is: bool, to: &mut impl Write) -> Result<(), Re
             written => written.map_err(Refusal::line)?,
         }
     }
+}
+
+/// `bailiwick ledger report`: everything that the ledger says about an order, up to its first broken line.
+///
+/// # Errors
+/// When the file cannot be read, or a whole ledger has no line about the order.
+pub fn report(proof: &Proof, order: &str) -> Result<Case, Refusal> {
+    let (file, used) = (proof.file()?, proof.key()?);
+    let mut case = Case::gather(open(&file)?, used.key, order, Timestamp::now());
+    case.ledger.file = file.display().to_string();
+    (case.ledger.key_from, case.ledger.key_is_own) = (used.from, used.is_own);
+    if case.ledger.broken.is_none() && !case.is_known() {
+        let order = words::printable(order);
+        return Err(Refusal::line(format!("{}: no line about an order {order}", file.display())));
+    }
+    Ok(case)
 }
 
 fn shown(number: u64, octets: &[u8]) -> String {
