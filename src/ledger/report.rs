@@ -86,7 +86,7 @@ pub struct Clock {
     pub effective: Option<Timestamp>,
     /// The ledger's line that says so.
     pub line: Option<u64>,
-    /// Seconds from there to the deadline; negative: it was late.
+    /// Whole seconds from there to the deadline; negative: it was late, be it by less than one.
     pub margin_seconds: Option<i64>,
     /// What ended it last, if it was not carried out again since: `suspended`, `lifted`, `expired` or `removed`.
     pub ended: Option<&'static str>,
@@ -152,6 +152,23 @@ pub struct ProbeCase {
     pub answered: String,
     /// What was kept.
     pub probe: Probe,
+}
+
+impl ProbeCase {
+    /// Reads what its octets say; they may be anything.
+    #[must_use]
+    pub fn read(line: u64, at: Timestamp, probe: Probe) -> Self {
+        let question = octets_of(&probe.query).and_then(|query| Question::read(&query).ok());
+        let question =
+            question.map_or_else(|| "cannot be read".to_owned(), |asked| format!("{} {}", asked.qname, asked.qtype));
+        let answered = match &probe.answer {
+            None => "no answer came".to_owned(),
+            Some(answer) => octets_of(answer)
+                .and_then(|octets| answer_in_words(&octets))
+                .unwrap_or_else(|| "cannot be read".to_owned()),
+        };
+        Self { line, at, question, answered, probe }
+    }
 }
 
 /// Blocked answers in an hour, or what there was of it.
@@ -244,7 +261,9 @@ impl Case {
                 self.events.push(Moment { line, at, what });
                 self.happened(line, at, happening);
             }
-            Event::Node(Note::Probe(probe)) if probe.order == self.order => self.probes.push(probed(line, at, probe)),
+            Event::Node(Note::Probe(probe)) if probe.order == self.order => {
+                self.probes.push(ProbeCase::read(line, at, probe))
+            }
             Event::Node(Note::Counts { from, until, blocked }) if !self.versions.is_empty() => {
                 self.hours.push(Hour { line, from, until, blocked: blocked.get(&self.order).copied() });
             }
@@ -264,7 +283,7 @@ impl Case {
                 (self.clock.ended, self.clock.ended_at) = (None, None);
                 if self.clock.effective.is_none() {
                     let due = due.or(self.clock.due);
-                    let margin_seconds = due.map(|due| due.as_second() - at.as_second());
+                    let margin_seconds = due.map(|due| seconds_between(at, due));
                     let (effective, line) = (Some(at), Some(line));
                     let loaded = self.clock.loaded;
                     self.clock = Clock {
@@ -360,6 +379,12 @@ impl Case {
     }
 }
 
+/// Rounded down: what is late by less than a second is late.
+pub(super) fn seconds_between(from: Timestamp, until: Timestamp) -> i64 {
+    const MILLISECONDS: i64 = 1_000;
+    (until.as_millisecond() - from.as_millisecond()).div_euclid(MILLISECONDS)
+}
+
 fn order_of(happening: &Happening) -> &str {
     match happening {
         Happening::OrderLoaded(facts) | Happening::OrderAmended(facts) => &facts.order,
@@ -389,19 +414,6 @@ fn targets_of(all: &[String], keys: &[String]) -> Vec<String> {
         named.extend(runs.filter(|run| is_asked_for(run)).flatten().cloned());
     }
     named
-}
-
-fn probed(line: u64, at: Timestamp, probe: Probe) -> ProbeCase {
-    let question = octets_of(&probe.query).and_then(|query| Question::read(&query).ok());
-    let question =
-        question.map_or_else(|| "cannot be read".to_owned(), |asked| format!("{} {}", asked.qname, asked.qtype));
-    let answered = match &probe.answer {
-        None => "no answer came".to_owned(),
-        Some(answer) => {
-            octets_of(answer).and_then(|octets| answer_in_words(&octets)).unwrap_or_else(|| "cannot be read".to_owned())
-        }
-    };
-    ProbeCase { line, at, question, answered, probe }
 }
 
 fn octets_of(hexadecimal: &str) -> Option<Vec<u8>> {
