@@ -196,7 +196,7 @@ pub fn ledger_line(octets: &[u8]) {
     let Some(event) = line.event() else { return };
     assert!(!ledger::words::sentence(&event).contains(char::is_control), "nothing for a terminal to obey");
     if let Event::Node(Note::Probe(probe)) = event {
-        let case = ledger::report::ProbeCase::read(line.number, line.at, probe);
+        let case = ledger::probed::ProbeCase::read(line.number, line.at, probe);
         assert!(!case.question.is_empty() && !case.answered.is_empty(), "something is said");
     }
 }
