@@ -390,8 +390,8 @@ impl Policy {
         self.compiled.bulk.clone()
     }
 
-    /// Every file that it was made from: orders by file name, then lists in the order of the configuration, then those of
-    /// list targets.
+    /// Every file that it was made from: orders by file name, then lists in the order of the configuration, those of
+    /// list targets, and the database.
     #[must_use]
     pub fn inputs(&self) -> Vec<PolicyInput> {
         let input = |kind, id, digest| PolicyInput { kind, id, digest };
@@ -400,7 +400,9 @@ impl Policy {
         let of_lists = self.lists().iter().map(|list| input("list", list.settings.name.clone(), list.digest));
         let of_targets = orders.flat_map(|loaded| self.compiled.bulk.of_order(&loaded.order));
         let of_targets = of_targets.map(|(id, digest)| input("list", id, digest));
-        of_orders.chain(of_lists).chain(of_targets).collect()
+        let of_database =
+            self.database().map(|loaded| input("database", loaded.file.display().to_string(), loaded.digest));
+        of_orders.chain(of_lists).chain(of_targets).chain(of_database).collect()
     }
 
     /// How many rules: names, labels and prefixes of orders, names of lists and exemptions.
