@@ -14,7 +14,7 @@ use bailiwick::local::{self, Locals};
 use bailiwick::pipeline::{self, Parts, Pipeline, Progress};
 use bailiwick::policy::index::Covers;
 use bailiwick::policy::list::Format;
-use bailiwick::policy::load::{ListSettings, Loaded, LoadedList, LoadedOrder, Settings};
+use bailiwick::policy::load::{Files, ListSettings, LoadedOrder, Settings, load_in_hand};
 use bailiwick::policy::order::{Effect, Order};
 use bailiwick::policy::{Policy, View};
 use bailiwick::query::{Query, Reply, Transport};
@@ -123,9 +123,9 @@ fn pipeline(orders: Vec<LoadedOrder>, list: String) -> Arc<Pipeline> {
         covers: Covers::Subtree,
         effect: Effect::NxDomain,
     };
-    let list = LoadedList { settings, octets: list.into_bytes().into(), pending: vec![] };
-    let settings = Settings { hold_fallback: true, ..Settings::default() };
-    let loaded = Loaded { settings, orders, lists: vec![list], database: None, warnings: vec![], refused: vec![] };
+    let files = Files::from([(settings.file.clone(), list.into_bytes())]);
+    let settings = Settings { lists: vec![settings], hold_fallback: true, ..Settings::default() };
+    let loaded = load_in_hand(&settings, orders, &files, clock.now().wall);
     Pipeline::new(Parts {
         policy: Policy::compile(&loaded, 1, clock.now().wall).unwrap_or_else(|what| panic!("{what}")),
         cache: Cache::new(&cache::Settings { memory: 64 << 20, ttl_min: Duration::ZERO, ttl_max: day, stale: day }),

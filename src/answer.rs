@@ -308,7 +308,7 @@ mod tests {
     use super::*;
     use crate::dns::Name;
     use crate::dns::edns::Asked;
-    use crate::policy::load::{Loaded, LoadedOrder, Settings};
+    use crate::policy::load::{Files, LoadedOrder, Settings, load_in_hand};
     use crate::policy::order::Order;
     use crate::policy::{Findings, Permitted, Policy, View};
     use crate::query::Query;
@@ -317,7 +317,7 @@ mod tests {
 
     const NOW: &str = "2026-11-22T00:00:00Z";
 
-    const ASKED: Asked = Asked { version: 0, dnssec_ok: false, padding: false };
+    const ASKED: Asked = Asked { version: 0, dnssec_ok: false, padding: false, structured: false };
 
     fn query(name: &str, qtype: Qtype, edns: Option<Asked>) -> Query<'static> {
         let mut query = Query::plain(Name::from_text(name).unwrap(), qtype);
@@ -334,8 +334,7 @@ mod tests {
         );
         let order = LoadedOrder::of(Order::read(Path::new("x.toml"), &text).unwrap(), text.as_bytes());
         let settings = Settings { hold_fallback: true, ..Settings::default() };
-        let loaded =
-            Loaded { settings, orders: vec![order], lists: vec![], database: None, warnings: vec![], refused: vec![] };
+        let loaded = load_in_hand(&settings, vec![order], &Files::new(), Timestamp::UNIX_EPOCH);
         Policy::compile(&loaded, 1, Timestamp::UNIX_EPOCH).unwrap()
     }
 

@@ -5,6 +5,7 @@ pub mod made;
 pub mod message;
 pub mod name;
 pub mod special;
+pub mod svcb;
 
 use std::fmt;
 

@@ -27,5 +27,6 @@ pub mod pipeline;
 pub mod listener;
 pub mod admin;
 pub mod probe;
+pub mod pages;
 pub mod config;
 pub mod serve;

@@ -139,6 +139,8 @@ pub struct Shared {
     pub gate: Arc<Gate>,
     /// The bound on queries per second of a client.
     pub rate: Rate,
+    /// The pages on the DoH listener; None: there are none.
+    pub pages: Option<Arc<dyn doh::Pages>>,
 }
 
 impl Shared {
@@ -150,10 +152,11 @@ impl Shared {
         dot_tls: Arc<ServerConfig>,
         doh_tls: Arc<ServerConfig>,
         telemetry: Arc<Telemetry>,
+        pages: Option<Arc<dyn doh::Pages>>,
     ) -> Arc<Self> {
         let gate = Gate::new(settings.connections, settings.connections_per_client);
         let rate = Rate::new(settings.queries_per_second_per_client);
-        Arc::new(Self { pipeline, settings, dot_tls, doh_tls, telemetry, gate, rate })
+        Arc::new(Self { pipeline, settings, dot_tls, doh_tls, telemetry, gate, rate, pages })
     }
 
     /// How long a connection may be without a whole message as things stand: `[limits] idle-timeout`, less as

@@ -303,11 +303,11 @@ mod tests {
     fn a_ds_is_the_parents_and_only_for_those_who_validate() {
         let mut ds = query("home.arpa", Qtype::DS);
         assert!(locals().special(&ds).is_some());
-        ds.echo.edns = Some(Asked { version: 0, dnssec_ok: true, padding: false });
+        ds.echo.edns = Some(Asked { version: 0, dnssec_ok: true, ..Asked::default() });
         assert!(locals().special(&ds).is_none());
         ds.qname = Name::from_text("nas.home.arpa").unwrap();
         assert!(locals().special(&ds).is_some());
-        ds.echo.edns = Some(Asked { version: 1, dnssec_ok: true, padding: false });
+        ds.echo.edns = Some(Asked { version: 1, dnssec_ok: true, ..Asked::default() });
         assert_eq!(locals().special(&ds).unwrap().rcode, Rcode::BADVERS);
     }
 

@@ -7,6 +7,7 @@ mod passes;
 
 use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -24,7 +25,7 @@ use crate::local::{Local, Locals};
 use crate::policy::explain::{Explanation, Question, Verdict};
 pub use crate::policy::origin::Country;
 use crate::policy::{Block, Cause, Findings, Permitted, Policy, View};
-use crate::query::{Failure, Fault, Now, Query, Reply, Transport};
+use crate::query::{Failure, Fault, Malformed, Now, Query, Reply, Transport};
 use crate::telemetry::{BlockCounter, Bound, Event, Protocol, Telemetry};
 use crate::upstream::Upstream;
 pub use client::Client;
@@ -69,6 +70,11 @@ impl Settings {
 /// A timeout in units of 100 ms (RFC 7828 §3.1).
 fn in_tenths(timeout: Duration) -> u16 {
     u16::try_from(timeout.as_millis() / 100).unwrap_or(u16::MAX)
+}
+
+/// The option of [`Policy::sde_option`], 0 for none.
+fn in_bits(policy: &Policy) -> u16 {
+    policy.sde_option().map_or(0, NonZeroU16::get)
 }
 
 /// What a pipeline is put together from.
@@ -170,6 +176,9 @@ pub struct Pipeline {
     settings: Settings,
     /// What edns-tcp-keepalive announces, in units of 100 ms.
     keepalive: AtomicU16,
+    /// The option that signals structured DNS errors, as the policy has it; 0: none. Beside the policy, for it is asked
+    /// for before there is a query to decide over.
+    sde_option: AtomicU16,
     flights: Flights,
     waiting: AtomicUsize,
     passes: Arc<Passes>,
@@ -187,6 +196,7 @@ impl Pipeline {
     /// Puts the parts together.
     #[must_use]
     pub fn new(parts: Parts) -> Arc<Self> {
+        let sde_option = AtomicU16::new(in_bits(&parts.policy));
         let regime = Regime::new(parts.policy, &parts.telemetry);
         Arc::new(Self {
             regime: ArcSwap::from_pointee(regime),
@@ -197,10 +207,19 @@ impl Pipeline {
             clock: parts.clock,
             flights: Flights::new(parts.settings.in_flight),
             keepalive: AtomicU16::new(in_tenths(parts.settings.idle_timeout)),
+            sde_option,
             settings: parts.settings,
             waiting: AtomicUsize::new(0),
             passes: Arc::default(),
         })
+    }
+
+    /// Reads a message from a client, with the signals that the policy knows.
+    ///
+    /// # Errors
+    /// See [`Malformed`].
+    pub fn read<'q>(&self, octets: &'q [u8], transport: Transport) -> Result<Query<'q>, Malformed<'q>> {
+        Query::read_signalled(octets, transport, NonZeroU16::new(self.sde_option.load(Ordering::Relaxed)))
     }
 
     /// Answers a query: the answer is appended to `out`, unless an upstream has to be asked.
@@ -313,6 +332,7 @@ impl Pipeline {
 
     /// Swaps the policy. Every answer that leaves after this returns is by the new one; the caller drops the old one.
     pub fn install(&self, policy: Policy) {
+        self.sde_option.store(in_bits(&policy), Ordering::Relaxed);
         drop(self.regime.swap(Arc::new(Regime::new(policy, &self.telemetry))));
     }
 
@@ -777,6 +797,26 @@ mod tests {
             let question = Question { name: Name::from_text(name).unwrap(), qtype, client: None, at };
             assert_eq!(pipeline.explain(&question).await.verdict, verdict, "{name} {qtype}");
         }
+    }
+
+    #[test]
+    fn the_signal_of_structured_errors_is_the_policy_in_forces() {
+        let pipeline = pipeline(Settings::default());
+        let mut octets = [&[0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 1][..], &query("a.example").echo.question].concat();
+        octets.extend([0, 0, 41, 16, 0, 0, 0, 0, 0, 0, 4, 0xfd, 0xe9, 0, 0]);
+        let structured = || pipeline.read(&octets, Transport::Dot).unwrap().echo.edns.unwrap().structured;
+        let mut loaded = load::load(&load::Settings::default(), &load::Before::default(), Timestamp::UNIX_EPOCH);
+        let mut install = |sde_option, generation| {
+            loaded.settings.sde_option = NonZeroU16::new(sde_option);
+            pipeline.install(Policy::compile(&loaded, generation, Timestamp::UNIX_EPOCH).unwrap());
+        };
+        assert!(!structured(), "off by default");
+        install(65_001, 2);
+        assert!(structured());
+        install(65_002, 3);
+        assert!(!structured());
+        install(0, 4);
+        assert!(!structured());
     }
 
     /// Two orders for Italy: one in force, one in trial.

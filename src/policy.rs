@@ -4,8 +4,10 @@
     reason = "either arm is one query on the stack of whoever answers it; a box would be an allocation for each block"
 )]
 
+mod compile;
 pub mod explain;
 pub mod index;
+mod lead;
 pub mod list;
 pub mod load;
 pub mod order;
@@ -22,11 +24,14 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::dns::{Ede, Name, Qtype};
+use crate::digest::Digest;
+use crate::dns::edns::SdeOption;
+use crate::dns::{Ede, Name};
 use crate::query::{Query, Reply};
-use index::{Covers, Index, Rule, RuleId, SourceId};
-use load::{Exemption, ListSettings, Loaded, LoadedDatabase, LoadedOrder};
-use order::Effect;
+use index::{Covers, Index, RuleId, Shelf};
+use lead::{Lead, leads};
+use load::{Bulk, Exemption, ListSettings, LoadedDatabase, LoadedOrder};
+use order::{Effect, Order, Target, Texts};
 use origin::{Country, Ground, Origin};
 use weigh::{Trials, Weighing, Winner};
 
@@ -165,12 +170,13 @@ pub struct View {
 /// The most rules whose numbers an answer keeps; with more, it is screened anew each time.
 pub const FINDINGS_MAX: usize = 8;
 
-/// A rule that a reply met, and the how-manieth of its names met it: exemptions hold name by name.
+/// A rule that a reply met, and the how-manieth of its names and addresses met it: exemptions hold name by name, and for
+/// an address those of its owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Finding {
     /// The rule.
     pub rule: RuleId,
-    /// The place of the name among those the reply was screened for.
+    /// The place of the name or address among those the reply was screened for.
     pub name: u16,
 }
 
@@ -201,8 +207,17 @@ pub enum Met {
 pub struct PolicyOrder {
     /// As it was loaded.
     pub loaded: LoadedOrder,
+    /// How many names, labels and prefixes it is about, those of its list targets' files included.
+    pub rules: usize,
     /// EXTRA-TEXT of what it blocks.
-    text: String,
+    texts: Texts,
+}
+
+impl PolicyOrder {
+    fn text_for(&self, query: &Query<'_>) -> &str {
+        let structured = query.echo.edns.is_some_and(|asked| asked.structured);
+        if structured { &self.texts.structured } else { &self.texts.plain }
+    }
 }
 
 /// One of the operator's lists as the policy carries it out.
@@ -212,6 +227,8 @@ pub struct PolicyList {
     pub settings: ListSettings,
     /// How many rules it has.
     pub rules: usize,
+    /// The octets in force.
+    pub digest: Digest,
     /// EXTRA-TEXT of what it blocks.
     text: String,
 }
@@ -219,16 +236,43 @@ pub struct PolicyList {
 /// Whose rules a [`SourceId`] numbers.
 #[derive(Debug, Clone, Copy)]
 enum Source {
-    Order(usize),
+    /// A target, by its number among those of its order.
+    Order {
+        order: usize,
+        target: usize,
+    },
     List(usize),
     Exemption(usize),
+    /// What a list says that is no longer asked for: its rules go when the lists are next compiled.
+    Nobody,
+}
+
+/// Sources by number, for each [`Shelf`] apart. Those of lists and list targets are made anew with each policy: their
+/// rules are shared with the one before, and so are the numbers that these bear.
+#[derive(Debug, Default)]
+struct Sources {
+    written: Vec<Source>,
+    lists: Vec<Source>,
+    targets: Vec<Source>,
+}
+
+/// A file that a policy was made from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyInput {
+    /// `order` or `list`.
+    pub kind: &'static str,
+    /// The order's id, the list's name, or for a list target the order's id and the file.
+    pub id: String,
+    /// The octets in force.
+    pub digest: Digest,
 }
 
 /// What a generation shares with the one before it when only time has passed.
 #[derive(Debug)]
 struct Compiled {
     index: Index,
-    sources: Vec<Source>,
+    sources: Sources,
+    bulk: Bulk,
     orders: Vec<PolicyOrder>,
     lists: Vec<PolicyList>,
     exemptions: Vec<Exemption>,
@@ -236,6 +280,55 @@ struct Compiled {
     /// What the origin has beside the settings, as it was loaded.
     database: Option<LoadedDatabase>,
     hold_fallback: bool,
+    sde_option: SdeOption,
+}
+
+impl Compiled {
+    /// Whose rule it is.
+    fn source(&self, id: RuleId) -> Source {
+        let sources = match id.shelf() {
+            Shelf::Written => &self.sources.written,
+            Shelf::Lists => &self.sources.lists,
+            Shelf::Targets => &self.sources.targets,
+        };
+        sources[usize::from(self.index.rule(id).source.0)]
+    }
+
+    /// An order and one of its targets, by the numbers of a [`Source`].
+    fn target(&self, order: usize, target: usize) -> (&Order, &Target) {
+        let order = &self.orders[order].loaded.order;
+        (order, &order.targets[target])
+    }
+
+    /// Calls `each` with every rule that a name meets and that is somebody's.
+    fn meet(&self, name: &Name, mut each: impl FnMut(RuleId, usize)) {
+        self.index.meet(name, |id, labels| {
+            if !matches!(self.source(id), Source::Nobody) {
+                each(id, labels);
+            }
+        });
+    }
+
+    /// Calls `each` with every rule that a name or an address of a reply meets; of an address, then with the exemptions
+    /// that its owner meets.
+    fn meet_lead(&self, lead: &Lead<'_>, mut each: impl FnMut(RuleId)) {
+        let (owner, address) = match *lead {
+            Lead::Name(name) => return self.meet(name, |id, _| each(id)),
+            Lead::Address(owner, address) => (owner, address),
+        };
+        let mut is_met = false;
+        self.index.meet_address(address, |id| {
+            is_met = true;
+            each(id);
+        });
+        if is_met && !self.exemptions.is_empty() {
+            self.meet(owner, |id, _| {
+                if matches!(self.source(id), Source::Exemption(_)) {
+                    each(id);
+                }
+            });
+        }
+    }
 }
 
 /// One immutable snapshot of everything that decides.
@@ -248,34 +341,6 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Compiles what was loaded.
-    ///
-    /// # Errors
-    /// When there are more order targets, lists and exemptions than a policy can number; the text says so.
-    pub fn compile(loaded: &Loaded, generation: u64, now: Timestamp) -> Result<Self, String> {
-        let mut compiler = Compiler::default();
-        let orders = compiler.orders(&loaded.orders)?;
-        let lists = compiler.lists(&loaded.lists)?;
-        compiler.exemptions(&loaded.settings.exemptions)?;
-        if compiler.rules.left_out() > 0 {
-            return Err(format!("{} rules too many for one policy; drop a list", compiler.rules.left_out()));
-        }
-        let compiled = Compiled {
-            index: compiler.rules.build(),
-            sources: compiler.sources,
-            orders,
-            lists,
-            exemptions: loaded.settings.exemptions.clone(),
-            origin: Origin::new(
-                &loaded.settings.origin,
-                loaded.database.as_ref().map(|loaded| Arc::clone(&loaded.database)),
-            ),
-            database: loaded.database.clone(),
-            hold_fallback: loaded.settings.hold_fallback,
-        };
-        Ok(Self { generation, next_change: next_change(&compiled.orders, now), compiled: Arc::new(compiled) })
-    }
-
     /// The same rules under the next number: an order has begun or ended.
     #[must_use]
     pub fn next(&self, now: Timestamp) -> Self {
@@ -313,10 +378,37 @@ impl Policy {
         self.compiled.database.as_ref()
     }
 
-    /// How many rules: names of orders, lists and exemptions.
+    /// The option that signals structured DNS errors.
+    #[must_use]
+    pub fn sde_option(&self) -> SdeOption {
+        self.compiled.sde_option
+    }
+
+    /// The names of lists, for the next policy to share.
+    #[must_use]
+    pub fn bulk(&self) -> Bulk {
+        self.compiled.bulk.clone()
+    }
+
+    /// Every file that it was made from: orders by file name, then lists in the order of the configuration, those of
+    /// list targets, and the database.
+    #[must_use]
+    pub fn inputs(&self) -> Vec<PolicyInput> {
+        let input = |kind, id, digest| PolicyInput { kind, id, digest };
+        let orders = self.orders().iter().map(|order| &order.loaded);
+        let of_orders = orders.clone().map(|loaded| input("order", loaded.order.id.clone(), loaded.digest));
+        let of_lists = self.lists().iter().map(|list| input("list", list.settings.name.clone(), list.digest));
+        let of_targets = orders.flat_map(|loaded| self.compiled.bulk.of_order(&loaded.order));
+        let of_targets = of_targets.map(|(id, digest)| input("list", id, digest));
+        let of_database =
+            self.database().map(|loaded| input("database", loaded.file.display().to_string(), loaded.digest));
+        of_orders.chain(of_lists).chain(of_targets).chain(of_database).collect()
+    }
+
+    /// How many rules: names, labels and prefixes of orders, names of lists and exemptions.
     #[must_use]
     pub fn rules(&self) -> usize {
-        self.compiled.index.len()
+        self.rules_by_kind().iter().map(|(_, rules)| *rules as usize).sum()
     }
 
     /// Whether an exemption keeps an order from a name.
@@ -332,16 +424,16 @@ impl Policy {
 
     /// Some names of the file that an order's target lists, by the numbers of both; none where it lists no file.
     #[must_use]
-    pub fn listed_sample(&self, order: usize, target: usize) -> &[Name] {
-        let _ = (order, target);
-        &[]
+    pub fn listed_sample(&self, order: usize, target: usize) -> Vec<Name> {
+        let lists = self.compiled.bulk.list_targets(&self.compiled.orders[order].loaded.order);
+        let held = lists.into_iter().find(|(place, _)| *place == target).and_then(|(_, held)| held);
+        held.map_or_else(Vec::new, |held| held.sample.clone())
     }
 
     /// How many rules, by whose they are.
     #[must_use]
     pub fn rules_by_kind(&self) -> [(&'static str, u64); 3] {
-        let targets = self.orders().iter().flat_map(|order| &order.loaded.order.targets);
-        let orders: usize = targets.map(|target| target.names.len()).sum();
+        let orders: usize = self.orders().iter().map(|order| order.rules).sum();
         let lists: usize = self.lists().iter().map(|list| list.rules).sum();
         let exemptions = self.compiled.exemptions.len();
         [("order", orders as u64), ("list", lists as u64), ("exemption", exemptions as u64)]
@@ -373,13 +465,13 @@ impl Policy {
         }
     }
 
-    /// What the names of a reply meet: to be kept beside it.
+    /// What the names and addresses of a reply meet: to be kept beside it.
     #[must_use]
     pub fn find(&self, permitted: &Permitted<'_>, reply: &Reply<'_>) -> Findings {
         let mut met = Vec::new();
         let mut position = 0u16;
-        names_of(&permitted.query.qname, reply, |name| {
-            self.compiled.index.meet(name, |rule, _| {
+        self.leads(&permitted.query.qname, reply, |lead| {
+            self.compiled.meet_lead(&lead, |rule| {
                 if met.len() <= FINDINGS_MAX {
                     met.push(Finding { rule, name: position });
                 }
@@ -419,7 +511,7 @@ impl Policy {
         match &findings.met {
             Met::Nothing if self.knows(findings) => {}
             Met::These(met) if self.knows(findings) => weighing.findings(met),
-            _ => names_of(&permitted.query.qname, &reply, |name| weighing.name(name)),
+            _ => self.leads(&permitted.query.qname, &reply, |lead| weighing.lead(&lead)),
         }
         weighing.trials().since(&permitted.trials, trial);
         if let Some(winner) = weighing.winner() {
@@ -427,6 +519,11 @@ impl Policy {
         }
         let ttl_max = weighing.coming().map(|moment| seconds_until(moment, now));
         Ok(Screened { query: permitted.query, reply, ttl_max })
+    }
+
+    /// Calls `each` with what a reply leads to and the rules are about: addresses only where a rule is.
+    fn leads(&self, qname: &Name, reply: &Reply<'_>, each: impl FnMut(Lead<'_>)) {
+        leads(qname, reply, self.compiled.index.has_addresses(), each);
     }
 
     fn block<'p, 'q>(
@@ -437,7 +534,7 @@ impl Policy {
         hit_qname: bool,
     ) -> Block<'p, 'q> {
         let (ede, text) = match winner.cause {
-            Cause::Order(number) => (Ede::CENSORED, self.compiled.orders[number].text.as_str()),
+            Cause::Order(number) => (Ede::CENSORED, self.compiled.orders[number].text_for(&query)),
             Cause::List(number) => (Ede::BLOCKED, self.compiled.lists[number].text.as_str()),
         };
         let effect = self.effect(winner);
@@ -469,90 +566,4 @@ fn next_change(orders: &[PolicyOrder], now: Timestamp) -> Option<Timestamp> {
 fn seconds_until(moment: Timestamp, now: Timestamp) -> u32 {
     let left = moment.duration_since(now).as_secs();
     u32::try_from(left.max(0)).unwrap_or(u32::MAX)
-}
-
-/// Calls `each` with every name of a reply, other than QNAME, that the policy is asked about: the owners in the answer
-/// section, and the names that CNAME, SVCB and HTTPS records send the client on to, whether or not a record of theirs
-/// follows. Of a DNAME the owner is not among them, nor its target where the CNAME made from it is there: that CNAME
-/// names what the client is led from and to, the DNAME only the trees they lie in (RFC 6672 §3.1), which an exact
-/// target or an exemption further down does not mean.
-fn names_of(qname: &Name, reply: &Reply<'_>, mut each: impl FnMut(&Name)) {
-    let mut last = qname.clone();
-    let mut once = |name: Name| {
-        if name != last && name != *qname && !name.is_root() {
-            each(&name);
-            last = name;
-        }
-    };
-    let answers = reply.header().counts[1];
-    let has_cname = reply.records().take(usize::from(answers)).any(|record| record.rtype == Qtype::CNAME);
-    for record in reply.records().take(usize::from(answers)) {
-        let is_dname = record.rtype == Qtype::DNAME;
-        // Reply::read has read every one of these names before.
-        if !is_dname && let Ok(owner) = record.owner() {
-            once(owner);
-        }
-        let Some(skip) = record.rtype.target_at() else { continue };
-        if is_dname && has_cname {
-            continue;
-        }
-        if let Ok(target) = record.rdata_name(skip) {
-            once(target);
-        }
-    }
-}
-
-/// Rules and their sources being numbered.
-#[derive(Default)]
-struct Compiler {
-    rules: index::Builder,
-    sources: Vec<Source>,
-}
-
-impl Compiler {
-    fn source(&mut self, source: Source) -> Result<SourceId, String> {
-        let id = u16::try_from(self.sources.len())
-            .map_err(|_| "more than 65,536 order targets, lists and exemptions; join some of them".to_owned())?;
-        self.sources.push(source);
-        Ok(SourceId(id))
-    }
-
-    fn orders(&mut self, loaded: &[LoadedOrder]) -> Result<Vec<PolicyOrder>, String> {
-        for (number, order) in loaded.iter().enumerate() {
-            for target in &order.order.targets {
-                let source = self.source(Source::Order(number))?;
-                for (name, covers, line) in &target.names {
-                    self.rules.add(name, Rule { source, line: *line, covers: *covers });
-                }
-            }
-        }
-        Ok(loaded.iter().map(|order| PolicyOrder { loaded: order.clone(), text: order.order.text() }).collect())
-    }
-
-    fn lists(&mut self, loaded: &[load::LoadedList]) -> Result<Vec<PolicyList>, String> {
-        let mut lists = Vec::with_capacity(loaded.len());
-        for (number, list) in loaded.iter().enumerate() {
-            let source = self.source(Source::List(number))?;
-            let settings = list.settings.clone();
-            let mut rules = 0;
-            let add = |name: &Name, line: u32| {
-                self.rules.add(name, Rule { source, line, covers: settings.covers });
-                rules += 1;
-            };
-            // Its faults were told when it was loaded.
-            list::read(settings.format, &list.octets, add, |_| {});
-            let text = format!("list {}", settings.name);
-            lists.push(PolicyList { settings, rules, text });
-        }
-        Ok(lists)
-    }
-
-    fn exemptions(&mut self, exemptions: &[Exemption]) -> Result<(), String> {
-        for (number, exemption) in exemptions.iter().enumerate() {
-            let source = self.source(Source::Exemption(number))?;
-            let line = exemption.place.1;
-            self.rules.add(&exemption.name, Rule { source, line, covers: Covers::Subtree });
-        }
-        Ok(())
-    }
 }

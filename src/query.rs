@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::dns::edns::Asked;
+use crate::dns::edns::{Asked, SdeOption};
 use crate::dns::message::{Header, MessageError, Question, Record, Records, Section, crosses_ttl, flag};
 use crate::dns::{HEADER_OCTETS, MESSAGE_OCTETS_MAX, Name, Qclass, Qtype, Rcode};
 
@@ -96,17 +96,25 @@ pub struct Fault<'a> {
 }
 
 impl<'a> Query<'a> {
-    /// Reads a message from a client, every octet of it.
+    /// Reads a message from a client, every octet of it, where no option is known as SDE; see [`Self::read_signalled`].
     ///
     /// # Errors
     /// See [`Malformed`].
     pub fn read(octets: &'a [u8], transport: Transport) -> Result<Self, Malformed<'a>> {
+        Self::read_signalled(octets, transport, None)
+    }
+
+    /// Reads a message from a client, every octet of it; `sde` is the option that signals structured DNS errors.
+    ///
+    /// # Errors
+    /// See [`Malformed`].
+    pub fn read_signalled(octets: &'a [u8], transport: Transport, sde: SdeOption) -> Result<Self, Malformed<'a>> {
         let header = Header::read(octets).ok_or(Malformed::Short)?;
         if header.has(flag::QR) {
             return Err(Malformed::Response);
         }
         let mut echo = Echo { id: header.id, flags: header.flags, question: Cow::Borrowed(&[]), edns: None, transport };
-        let question = read_question(octets, &header, &mut echo);
+        let question = read_question(octets, &header, sde, &mut echo);
         let rcode = match question {
             _ if header.opcode() != 0 => Rcode::NOTIMP,
             Some(Question { qname, qtype, qclass, .. }) if sections_fit(&header, qtype) => {
@@ -140,16 +148,16 @@ fn sections_fit(header: &Header, qtype: Qtype) -> bool {
 
 /// Reads the one question and walks to the end of the message; fills in `echo` as far as it gets, so that even a
 /// FORMERR answers OPT with OPT (RFC 6891 §7). None where the message is not well formed.
-fn read_question<'a>(octets: &'a [u8], header: &Header, echo: &mut Echo<'a>) -> Option<Question> {
+fn read_question<'a>(octets: &'a [u8], header: &Header, sde: SdeOption, echo: &mut Echo<'a>) -> Option<Question> {
     // RFC 9619 §4: more than one question is a FORMERR.
     let question = (header.counts[0] == 1).then(|| Question::read(octets).ok()).flatten();
     let Some(question) = question else {
         // Its OPT is looked for all the same.
-        read_opt(octets, header, skip_questions(octets, header)?, echo);
+        read_opt(octets, header, skip_questions(octets, header)?, sde, echo);
         return None;
     };
     echo.question = Cow::Borrowed(&octets[HEADER_OCTETS..question.end]);
-    read_opt(octets, header, question.end, echo)?.then_some(question)
+    read_opt(octets, header, question.end, sde, echo)?.then_some(question)
 }
 
 /// Where the questions end, however many there are; the octets that are there bound the walk.
@@ -162,7 +170,7 @@ fn skip_questions(octets: &[u8], header: &Header) -> Option<usize> {
 
 /// Walks the records behind the questions and fills in what their OPT asks for. Whether there is one OPT at most, where
 /// it belongs, and nothing behind the last record; None where a record cannot be read.
-fn read_opt(octets: &[u8], header: &Header, at: usize, echo: &mut Echo<'_>) -> Option<bool> {
+fn read_opt(octets: &[u8], header: &Header, at: usize, sde: SdeOption, echo: &mut Echo<'_>) -> Option<bool> {
     let mut records = Records::new(octets, header, at);
     let mut sound = true;
     for record in records.by_ref() {
@@ -171,7 +179,7 @@ fn read_opt(octets: &[u8], header: &Header, at: usize, echo: &mut Echo<'_>) -> O
         if record.rtype != Qtype::OPT {
             continue;
         }
-        let asked = Asked::read(record.ttl_octets(), record.rdata());
+        let asked = Asked::read(record.ttl_octets(), record.rdata(), sde);
         // One OPT, of the root, in the additional section (RFC 6891 §6.1.1).
         sound &=
             asked.is_ok() && echo.edns.is_none() && octets[record.start] == 0 && record.section == Section::Additional;

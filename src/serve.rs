@@ -1,8 +1,11 @@
 //! Puts the parts together: build, run, reload, drain; the only one that knows everyone.
 
 mod banner;
+mod bookkeeping;
 mod check;
 mod operator;
+pub mod proof;
+mod public;
 mod reload;
 
 use std::fmt;
@@ -13,6 +16,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::runtime;
@@ -23,6 +27,7 @@ use crate::admin;
 use crate::cache::Cache;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::ledger::Ledger;
 use crate::listener::{self, Phase, Shared};
 use crate::local::Locals;
 use crate::mistake::Mistake;
@@ -34,6 +39,7 @@ use crate::telemetry::health::Health;
 use crate::tls::{self, Certificates};
 use crate::upstream::{self, Upstream};
 
+use bookkeeping::{Books, Tally};
 pub use check::{Report, check};
 use operator::Desk;
 pub use operator::{explain, orders};
@@ -41,6 +47,9 @@ use reload::Reloader;
 
 /// Descriptors kept for listeners, files and the operator, beside one per connection and one per query in flight.
 const DESCRIPTORS_RESERVED: u64 = 512;
+
+/// What the ledger may take at the end to write what waits.
+const LEDGER_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Why the process does not start or must end: lines to show, each with what, where and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +83,8 @@ pub struct Server {
     ca: Option<std::path::PathBuf>,
     /// Held while the state folder is ours.
     state: Option<File>,
+    /// None: none is kept.
+    ledger: Option<Arc<Ledger>>,
 }
 
 impl Server {
@@ -83,7 +94,7 @@ impl Server {
     /// Everything that keeps it from serving.
     pub fn build(config_path: &Path) -> Result<Self, Refusal> {
         let started = Timestamp::now();
-        let mut config = Config::read(config_path)?;
+        let (mut config, digest) = Config::read_with_digest(config_path)?;
         let written = config.clone();
         fit_descriptors(&mut config);
         let workers = worker_count(&config);
@@ -100,16 +111,20 @@ impl Server {
         let pipeline = pipeline(&config, policy, workers);
         let shared = shared(&config, &pipeline, &certificates);
         reload::tell_loaded(&health, &loaded);
+        let ledger = open_ledger(&config, started, &health);
+        let books = Books { ledger: ledger.clone(), config_path: config_path.to_owned(), config: digest };
         let reloader = Reloader {
             config_path: config_path.to_owned(),
             config: written,
             pipeline,
             certificates,
             health: health.clone(),
+            books,
             waiting: Vec::new(),
             looked: started,
+            list_targets: loaded.files,
         };
-        Ok(Self { config, reloader, shared, bound, admin, health, started, ca, state })
+        Ok(Self { config, reloader, shared, bound, admin, health, started, ca, state, ledger })
     }
 
     /// What to tell whoever started it: where it listens, and what to try. At most ten lines.
@@ -131,10 +146,12 @@ impl Server {
         let mut signals = Signals::new().map_err(|error| Refusal::line(format!("cannot wait for signals: {error}")))?;
         let (phase, phases) = watch::channel(Phase::Running);
         let mut workers = start_workers(self.bound, &self.shared, &phases)?;
+        self.reloader.books.note_generation(&self.reloader.pipeline.policy(), Timestamp::now());
         let hangup = Arc::new(Notify::new());
         let pipeline = Arc::clone(&self.reloader.pipeline);
         let certificates = Arc::clone(&self.reloader.certificates);
-        let desk = Desk::new(Arc::clone(&pipeline), certificates, self.health.clone(), self.started);
+        let (health, ledger) = (self.health.clone(), self.ledger.clone());
+        let desk = Desk { pipeline: Arc::clone(&pipeline), certificates, health, ledger, started: self.started };
         if let Some(listener) = self.admin {
             let listener = tokio::net::TcpListener::from_std(listener);
             let listener = listener.map_err(|error| Refusal::line(format!("the admin listener: {error}")))?;
@@ -143,6 +160,7 @@ impl Server {
         tokio::spawn(Arc::clone(pipeline.upstream()).keep_watch());
         tokio::spawn(Arc::clone(&pipeline).follow_returns());
         tokio::spawn(operator::watch_upstreams(Arc::clone(&pipeline), self.health.clone()));
+        let tally = start_tally(self.ledger.as_ref(), &pipeline, &self.health);
         let reloader = tokio::spawn(self.reloader.run(Arc::clone(&hangup)));
         loop {
             tokio::select! {
@@ -155,6 +173,7 @@ impl Server {
         self.health.unready("drain", Some("draining".to_owned()));
         // Whoever starts in our place while we drain has the files from now on.
         reloader.abort();
+        end_ledger(tally, self.ledger).await;
         drop(self.state);
         // No worker is left where this fails, and that is what is waited for.
         phase.send_replace(Phase::Draining);
@@ -197,6 +216,32 @@ fn state_lock(config: &Config) -> Result<Option<File>, Refusal> {
         }
         // A file system without locks cannot be asked.
         Ok(()) | Err(TryLockError::Error(_)) => Ok(Some(file)),
+    }
+}
+
+/// Where it cannot be opened, serving goes on.
+fn open_ledger(config: &Config, now: Timestamp, health: &Health) -> Option<Arc<Ledger>> {
+    let folder = config.policy.state.as_ref().filter(|_| config.ledger)?;
+    let opened = Ledger::open(folder, now);
+    health.degrade("ledger", opened.as_ref().map_or_else(|error| Some(error.to_string()), Ledger::complaint));
+    opened.ok().map(Arc::new)
+}
+
+fn start_tally(ledger: Option<&Arc<Ledger>>, pipeline: &Pipeline, health: &Health) -> Option<Arc<Tally>> {
+    let (ledger, telemetry) = (Arc::clone(ledger?), Arc::clone(pipeline.telemetry()));
+    let tally = Arc::new(Tally::new(ledger, telemetry, Timestamp::now()));
+    tokio::spawn(Arc::clone(&tally).keep(health.clone()));
+    Some(tally)
+}
+
+/// Writes what is still to be written. What is blocked from here on, while connections end, is in no line.
+async fn end_ledger(tally: Option<Arc<Tally>>, ledger: Option<Arc<Ledger>>) {
+    let (Some(tally), Some(ledger)) = (tally, ledger) else { return };
+    tally.finish(Timestamp::now());
+    match tokio::task::spawn_blocking(move || ledger.close(LEDGER_PATIENCE)).await {
+        Ok(0) => {}
+        Ok(events) => tracing::warn!(events, "not in the ledger: the disk did not take them in time"),
+        Err(error) => tracing::warn!(%error, "the ledger did not end well"),
     }
 }
 
@@ -302,7 +347,8 @@ fn shared(config: &Config, pipeline: &Arc<Pipeline>, certificates: &Arc<Certific
     let dot_tls = tls::server_config(certificates, &[b"dot"]);
     let doh_tls = tls::server_config(certificates, &[b"h2", b"http/1.1"]);
     let telemetry = Arc::clone(pipeline.telemetry());
-    Shared::new(Arc::clone(pipeline), config.listen.clone(), dot_tls, doh_tls, telemetry)
+    let pages = public::pages(pipeline);
+    Shared::new(Arc::clone(pipeline), config.listen.clone(), dot_tls, doh_tls, telemetry, Some(pages))
 }
 
 /// One thread, runtime and set of listeners per worker. The receiver hears of each that ends, and `None` when all have.

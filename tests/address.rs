@@ -505,7 +505,7 @@ impl Inside {
         let (dot, doh) = (address(Protocol::Dot), address(Protocol::Doh));
         let mut doh_tls = (*server).clone();
         doh_tls.alpn_protocols = vec![b"h2".to_vec()];
-        let shared = Shared::new(Arc::clone(&pipeline), config.listen, server, Arc::new(doh_tls), telemetry);
+        let shared = Shared::new(Arc::clone(&pipeline), config.listen, server, Arc::new(doh_tls), telemetry, None);
         let (say, phase) = watch::channel(Phase::Running);
         thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -20,7 +20,7 @@ use bailiwick::local::{self, Locals};
 use bailiwick::pipeline::{self, Parts, Pipeline, Progress};
 use bailiwick::policy::index::Covers;
 use bailiwick::policy::list::Format;
-use bailiwick::policy::load::{Exemption, ListSettings, Loaded, LoadedList, LoadedOrder, Settings};
+use bailiwick::policy::load::{Exemption, Files, ListSettings, LoadedOrder, Settings, load_in_hand};
 use bailiwick::policy::order::{Effect, Order};
 use bailiwick::policy::origin::{self, Database, Origin};
 use bailiwick::policy::{Findings, Policy, View};
@@ -62,15 +62,11 @@ fn policy(clock: &Clock) -> Policy {
         covers: Covers::Subtree,
         effect: Effect::Address { a: Some([192, 0, 2, 1].into()), aaaa: None },
     };
-    let list = LoadedList { settings: list, octets: b"listed.example".as_slice().into(), pending: vec![] };
-    let loaded = Loaded {
-        settings: Settings { exemptions: vec![exemption], hold_fallback: true, ..Settings::default() },
-        orders: vec![order("milan", "in-force", "blocked.example"), order("rome", "trial", "tried.example")],
-        lists: vec![list],
-        database: None,
-        warnings: vec![],
-        refused: vec![],
-    };
+    let files = Files::from([(list.file.clone(), b"listed.example".to_vec())]);
+    let settings =
+        Settings { exemptions: vec![exemption], lists: vec![list], hold_fallback: true, ..Settings::default() };
+    let orders = vec![order("milan", "in-force", "blocked.example"), order("rome", "trial", "tried.example")];
+    let loaded = load_in_hand(&settings, orders, &files, clock.now().wall);
     Policy::compile(&loaded, 1, clock.now().wall).unwrap()
 }
 
@@ -119,13 +115,15 @@ fn keep(pipeline: &Pipeline, name: &str, target: Option<&str>) {
     pipeline.cache().keep(&permitted, &mut reply, &findings, now.mono);
 }
 
-/// A query for A; `opt`: with an OPT that asks for padding.
-fn query(name: &str, opt: bool) -> Vec<u8> {
-    let mut octets = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, u8::from(opt)];
+/// No OPT; one that asks for padding; one that signals structured errors beside.
+const OPTS: [&[u8]; 3] =
+    [b"", b"\0\0\x29\x10\0\0\0\0\0\0\x04\0\x0c\0\0", b"\0\0\x29\x10\0\0\0\0\0\0\x0a\0\x0c\0\0\0\x0f\0\x02\0\0"];
+
+/// A query for A with one of [`OPTS`].
+fn query(name: &str, opt: &[u8]) -> Vec<u8> {
+    let mut octets = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, u8::from(!opt.is_empty())];
     octets.extend_from_slice(&Query::plain(Name::from_text(name).unwrap(), Qtype::A).echo.question);
-    if opt {
-        octets.extend(b"\0\0\x29\x10\0\0\0\0\0\0\x04\0\x0c\0\0");
-    }
+    octets.extend_from_slice(opt);
     octets
 }
 
@@ -136,7 +134,7 @@ fn allocations(pipeline: &Arc<Pipeline>, octets: &[u8], transport: Transport, wa
     let now: Now = pipeline.clock().now();
     let mut ask = || {
         out.clear();
-        let query = Query::read(octets, transport).unwrap();
+        let query = pipeline.read(octets, transport).unwrap();
         match pipeline.answer(&client, query, now, &mut out) {
             Progress::Answered(written) => assert_eq!(written.rcode, wanted),
             Progress::Waiting(_) => panic!("not known"),
@@ -150,7 +148,7 @@ fn allocations(pipeline: &Arc<Pipeline>, octets: &[u8], transport: Transport, wa
 fn telling_whose_request_it_is_allocates_nothing() {
     let pipeline = pipeline();
     let listed = ["127.0.0.0/8".parse().unwrap()].into_iter().collect();
-    let octets = query("www.blocked.example", false);
+    let octets = query("www.blocked.example", &[]);
     let (mut out, now) = (BytesMut::with_capacity(4096), pipeline.clock().now());
     for (name, value) in [
         ("forwarded", "for=198.51.100.1, for=\"[2001:db8::7]:4711\";by=\"a\\\"b\", for=127.0.0.1"),
@@ -192,10 +190,10 @@ fn what_policy_or_cache_answers_allocates_nothing() {
         ("www.tried.example", Rcode::NOERROR),
         ("chained.example.org", Rcode::NXDOMAIN),
     ] {
-        for opt in [false, true] {
+        for opt in OPTS {
             for transport in [Transport::Dot, Transport::Doh] {
                 let count = allocations(&pipeline, &query(name, opt), transport, rcode);
-                assert_eq!(count, 0, "{name}, OPT {opt}, {transport:?}");
+                assert_eq!(count, 0, "{name}, OPT {opt:?}, {transport:?}");
             }
         }
     }

@@ -506,3 +506,121 @@ async fn smuggled_requests_are_never_answered() {
 fn goes_away_annoyed(octets: &[u8]) -> bool {
     octets.is_empty() || frames(octets).any(|(kind, _, payload)| kind == GOAWAY && payload[4..8] == [0, 0, 0, 11])
 }
+
+// ---------------------------------------------------------------- the public pages
+
+const ORDERS: [(&str, &str); 2] = [
+    (
+        "orders/milan.toml",
+        "id = 'it-1'\nissuer = 'Tribunale di Milano <b>'\nreference = 'R.G. 1/2022'\njurisdiction = ['*']\n\
+         received = 2022-07-18T09:00:00+02:00\nstate = 'in-force'\npublic = true\nlanguage = 'it'\nlumen = '12345'\n\
+         contact = 'mailto:legal@resolver.example'\n[[target]]\nsubtree = ['blocked.example']\n",
+    ),
+    (
+        "orders/hidden.toml",
+        "id = 'hidden'\nissuer = 'Secret Court'\njurisdiction = ['*']\nreceived = 2022-07-18T09:00:00+02:00\n\
+         state = 'in-force'\n[[target]]\nsubtree = ['hidden.example']\n",
+    ),
+];
+
+/// A server with an order that is public and one that is not.
+fn server_with_orders(overrides: &str) -> Server {
+    let overrides = format!(
+        "resolver.name = 'dns.example.net'\npolicy.orders = '{{folder}}/orders'\npolicy.sde-option = 65001\n{overrides}"
+    );
+    Server::start_with(&ORDERS, &[], &overrides)
+}
+
+const AS_JSON: (&str, &str) = ("accept", "application/json");
+
+#[tokio::test]
+async fn public_orders_have_pages_in_both_versions() {
+    let server = server_with_orders("");
+    for version in VERSIONS {
+        let list = ask(&server, version, "GET", "/orders", &[], b"").await;
+        assert_eq!((list.status, list.field("content-type")), (200, "text/html; charset=utf-8"), "{version:?}");
+        let text = std::str::from_utf8(&list.body).unwrap();
+        assert!(text.contains("/orders/it-1") && !text.contains("Secret Court"), "{text}");
+
+        let page = ask(&server, version, "GET", "/orders/it-1", &[("accept", "text/html")], b"").await;
+        let text = std::str::from_utf8(&page.body).unwrap();
+        assert!(text.contains("Tribunale di Milano &lt;b&gt;") && text.contains("blocked.example"), "{text}");
+        assert_eq!(page.field("content-length"), page.body.len().to_string());
+        for (field, value) in [
+            ("cache-control", "public, max-age=60"),
+            ("vary", "Accept"),
+            ("x-content-type-options", "nosniff"),
+            ("referrer-policy", "no-referrer"),
+        ] {
+            assert_eq!(page.field(field), value, "{version:?}");
+        }
+        let policy = page.field("content-security-policy");
+        assert!(policy.starts_with("default-src 'none'; style-src 'sha256-") && !policy.contains("unsafe"), "{policy}");
+
+        let json = ask(&server, version, "GET", "/orders/it-1", &[AS_JSON], b"").await;
+        assert_eq!((json.status, json.field("content-type")), (200, "application/json"));
+        let told: serde_json::Value = serde_json::from_slice(&json.body).unwrap();
+        assert_eq!((&told["issuer"], &told["state"]), (&"Tribunale di Milano <b>".into(), &"in-force".into()));
+
+        let head = ask(&server, version, "HEAD", "/orders/it-1", &[], b"").await;
+        assert_eq!((head.status, head.body.len()), (200, 0));
+        assert_eq!(head.field("content-length"), page.field("content-length"));
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_public_is_not_there_and_nothing_but_looking_is_taken() {
+    let server = server_with_orders("");
+    for version in VERSIONS {
+        let unknown = ask(&server, version, "GET", "/orders/unknown", &[], b"").await;
+        let hidden = ask(&server, version, "GET", "/orders/hidden", &[], b"").await;
+        assert_eq!((hidden.status, &hidden.body), (404, &unknown.body), "{version:?}");
+        let but_date = |heard: &Heard| {
+            let mut fields = heard.fields.clone();
+            fields.remove("date");
+            fields
+        };
+        assert_eq!(but_date(&hidden), but_date(&unknown));
+        for (method, body) in [("POST", &b"a=b"[..]), ("PUT", b"x"), ("DELETE", b""), ("OPTIONS", b"")] {
+            for target in ["/orders", "/orders/it-1", "/orders/unknown"] {
+                let heard = ask(&server, version, method, target, &[], body).await;
+                assert_eq!((heard.status, heard.field("allow")), (405, "GET, HEAD"), "{version:?} {method} {target}");
+            }
+        }
+        for target in ["/", "/ordersx", "/order", "/favicon.ico"] {
+            let heard = ask(&server, version, "GET", target, &[], b"").await;
+            assert_eq!((heard.status, heard.field("content-type")), (404, "text/plain; charset=utf-8"), "{target}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_page_counts_like_a_query() {
+    let server = server_with_orders("limits.queries-per-second-per-client = 5");
+    let mut client = H2::connect(&server).await;
+    let start = Instant::now();
+    for _ in 0..15 {
+        assert_eq!(client.ask("GET", "/orders", &[], &[]).await.unwrap().status, 200);
+    }
+    assert!(start.elapsed() >= Duration::from_secs(1), "{:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn a_public_orders_answers_lead_to_its_page() {
+    let server = server_with_orders("");
+    let url = format!("order it-1, Tribunale di Milano <b>; https://dns.example.net:{}/orders/it-1", server.doh_port);
+    let plain = get(&server, Version::Http2, &query_with_opt(0, "blocked.example", Qtype::A, &[])).await;
+    assert!(contains(&plain.body, url.as_bytes()), "{:?}", plain.body);
+    let hidden = get(&server, Version::Http2, &query_with_opt(0, "hidden.example", Qtype::A, &[])).await;
+    assert!(contains(&hidden.body, b"order hidden, Secret Court") && !contains(&hidden.body, b"https:"));
+    let json = "{\"c\":[\"mailto:legal@resolver.example\"],\"j\":\"R.G. 1/2022\",\"o\":\"Tribunale di Milano <b>\",\
+                \"l\":\"it\",\"fdbs\":[{\"db\":\"lumen\",\"id\":\"12345\"}]}";
+    for signal in [&[0, 15, 0, 2, 0, 0][..], &[0xfd, 0xe9, 0, 0]] {
+        let told = get(&server, Version::Http2, &query_with_opt(0, "blocked.example", Qtype::A, signal)).await;
+        assert!(contains(&told.body, json.as_bytes()), "{:?}", told.body);
+    }
+}
+
+fn contains(octets: &[u8], part: &[u8]) -> bool {
+    octets.windows(part.len()).any(|window| window == part)
+}

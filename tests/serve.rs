@@ -802,6 +802,12 @@ fn no_name_and_no_client_is_written_anywhere() {
         https(&server, client(last + 50), &target(&query(0, name, Qtype::AAAA)));
         https(&server, client(last + 50), &target(name.as_bytes()));
         https(&server, client(last + 50), &format!("/{name}"));
+        https(&server, client(last + 50), &format!("/orders/{name}"));
+    }
+    let mut dot = server.dot_from(client(30));
+    for _ in 0..10 {
+        dot.ask(&[query(1, "canary.listed.example", Qtype::A)]);
+        assert_eq!(dot.receive().rcode, NXDOMAIN);
     }
     over_h2(&server, client(100));
     provoke(&server, client(200));
@@ -811,6 +817,9 @@ fn no_name_and_no_client_is_written_anywhere() {
     server.signal("HUP");
     server.signal("TERM");
     server.wait();
+    // The folder below has it, and it says how much was blocked.
+    let ledger = fs::read_to_string(server.folder().join("state/ledger.jsonl")).unwrap();
+    assert!(ledger.lines().last().unwrap().contains("\"event\":\"counts\"") && ledger.contains("\"a\":10"), "{ledger}");
     assert!(server.log().contains("a bound was reached"), "bounds were provoked:\n{}", server.log());
     let mut folders = vec![server.folder()];
     while let Some(folder) = folders.pop() {

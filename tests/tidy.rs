@@ -43,6 +43,7 @@ const IMPORTS: [(&str, &[&str]); 24] = [
             "pipeline",
             "listener",
             "admin",
+            "pages",
         ],
     ),
     ("show", EVERYTHING),

@@ -16,7 +16,7 @@ use crate::mistake::Mistake;
 use crate::policy::load;
 use crate::policy::origin::Country;
 use crate::upstream::Resolvers;
-use crate::{cache, listener, local, pipeline, tls, upstream};
+use crate::{cache, listener, local, pages, pipeline, tls, upstream};
 
 /// Where an upstream that is named without a port listens.
 const DNS_PORT: u16 = 53;
@@ -81,6 +81,7 @@ fn config(file: &mut Table<'_>) -> Config {
     let policy = file.table("policy", "[policy]", policy::policy);
     let state = file.table("state", "[state]", state);
     let limits = file.table("limits", "[limits]", limits);
+    let pages = resolver.name.as_ref().zip(port(&listen.doh)).map(|(name, port)| pages::url(name, port));
     Config {
         local: local::Settings {
             name: resolver.name,
@@ -99,7 +100,8 @@ fn config(file: &mut Table<'_>) -> Config {
             idle_timeout: limits.listener.idle_timeout,
         },
         cache: cache.settings,
-        policy: load::Settings { origin, listeners: listen.countries(), state: Some(state), ..policy },
+        policy: load::Settings { origin, listeners: listen.countries(), state: Some(state.folder), pages, ..policy },
+        ledger: state.ledger,
         admin: listen.admin,
         threads: listen.threads,
         listen: listener::Settings {
@@ -213,6 +215,9 @@ fn doh_path(text: &str) -> Result<String, String> {
             "{text:?} is not a path of at most {DOH_PATH_OCTETS_MAX} octets; write {DOH_PATH_DEFAULT:?}, without {{?dns}}"
         ));
     }
+    if pages::Pages::has(text) {
+        return Err(format!("{text:?} is where orders have their public pages; write {DOH_PATH_DEFAULT:?}"));
+    }
     Ok(text.to_owned())
 }
 
@@ -314,10 +319,16 @@ fn cache(table: &mut Table<'_>) -> Cache {
     Cache { settings, stale_after: table.duration("stale-after", STALE_AFTER) }
 }
 
-/// The state folder.
-fn state(table: &mut Table<'_>) -> PathBuf {
-    table.not_yet("ledger", "leave it out");
-    table.optional("folder", Value::path).unwrap_or_else(|| "state".into())
+struct State {
+    folder: PathBuf,
+    ledger: bool,
+}
+
+fn state(table: &mut Table<'_>) -> State {
+    State {
+        folder: table.optional("folder", Value::path).unwrap_or_else(|| "state".into()),
+        ledger: table.boolean("ledger", true),
+    }
 }
 
 struct Limits {
@@ -381,7 +392,7 @@ pub(super) mod tests {
         assert_eq!((config.threads, config.upstream.resolvers), (None, Resolvers::System));
         assert_eq!(config.cache.memory, 64 << 20);
         assert_eq!((config.policy.orders, config.policy.hold_fallback), (None, true));
-        assert_eq!(config.policy.state.as_deref(), Some(Path::new("state")));
+        assert_eq!((config.policy.state.as_deref(), config.ledger), (Some(Path::new("state")), true));
         assert_eq!((config.local.dot_port, config.local.doh_port), (Some(8853), Some(8443)));
         assert_eq!(config.pipeline, pipeline::Settings::default(), "stated there for tests and benches");
         assert_eq!(config.pipeline.idle_timeout, Duration::from_secs(65));
@@ -518,6 +529,28 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn public_pages_have_their_place_and_their_url() {
+        for path in ["/orders", "/orders/", "/orders/dns-query"] {
+            let said = mistake("listen", &format!("doh-path = \"{path}\""));
+            assert!(
+                said.starts_with("a.toml:2:12: ") && said.contains("where orders have their public pages"),
+                "{said}"
+            );
+        }
+        assert_eq!(mistakes("[listen]\ndoh-path = \"/ordersx\""), [""; 0]);
+        let url = |listen: &str, resolver: &str| {
+            read(&format!("[listen]\n{listen}\n[resolver]\n{resolver}")).unwrap().policy.pages
+        };
+        let name = "name = \"dns.example.net\"";
+        assert_eq!(url("", name).as_deref(), Some("https://dns.example.net:8443/orders/"));
+        let ports = "doh = [\"127.0.0.1:443\", \"127.0.0.1:8443\"]";
+        assert_eq!(url(ports, name).as_deref(), Some("https://dns.example.net/orders/"), "the first listener's");
+        assert_eq!(url("doh = []", name), None, "there are no pages");
+        assert_eq!(url("doh = [\"127.0.0.1:0\"]", name), None, "the port is not known yet");
+        assert_eq!(url("", ""), None);
+    }
+
+    #[test]
     fn bounds_hold_from_both_sides() {
         for (table, key, inside, outside) in [
             ("upstream", "deadline", ["100ms", "30s"], ["99ms", "31s"]),
@@ -543,12 +576,14 @@ pub(super) mod tests {
         assert!(mistake("limits", "connections = \"many\"").contains("string found; write a whole number"));
         assert!(mistake("upstream", "deadline = 5").contains("integer found; write text in quotes"));
         assert!(mistake("upstream", "trust-ad = 1").contains("true or false"));
+        assert!(mistake("state", "ledger = \"yes\"").contains("true or false"));
+        assert!(!read("[state]\nledger = false").unwrap().ledger);
         assert!(mistake("cache", "ttl-min = \"2m\"\nttl-max = \"1m\"").contains("ttl-min is above ttl-max"));
     }
 
     #[test]
     fn what_is_planned_is_said_to_be() {
-        for (table, key) in [("policy", "protected"), ("state", "ledger")] {
+        for (table, key) in [("policy", "protected")] {
             let said = mistake(table, &format!("{key} = \"x\""));
             assert!(said.contains(&format!("a.toml:2:1: `{key}` is not supported yet; ")), "{said}");
         }

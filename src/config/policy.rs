@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
@@ -11,7 +12,8 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use toml::value::Datetime;
 
-use super::table::{Table, Value};
+use super::table::{Bounds, Table, Value};
+use crate::dns::edns::{SdeOption, option};
 use crate::policy::index::Covers;
 use crate::policy::list::Format;
 use crate::policy::load::{self, Exemption, ListSettings};
@@ -20,6 +22,9 @@ use crate::policy::origin::{self, Country};
 
 /// Of a list's name and an order's id: both end up in answers and metrics.
 const ID_OCTETS_MAX: usize = 64;
+
+/// An EDNS option; 0 is none.
+const SDE_OPTION: Bounds<u32> = Bounds { default: 0, min: 0, max: 65_535 };
 
 pub(super) fn origin(table: &mut Table<'_>) -> origin::Settings {
     let seen = RefCell::default();
@@ -74,10 +79,19 @@ pub(super) fn policy(table: &mut Table<'_>) -> load::Settings {
     load::Settings {
         orders: table.optional("orders", orders).flatten(),
         hold_fallback: table.boolean("hold-fallback", true),
+        sde_option: table.optional("sde-option", sde_option).flatten(),
         lists: table.optional("list", |value| value.each(list)).unwrap_or_default(),
         exemptions: table.optional("exemption", |value| value.each(|value, _| exemption(value))).unwrap_or_default(),
         ..load::Settings::default()
     }
+}
+
+fn sde_option(value: Value<'_>) -> Option<SdeOption> {
+    let code = u16::try_from(value.number(SDE_OPTION)?).ok()?;
+    if option::is_taken(code) {
+        return value.refuse(format_args!("{code} is another option's code; write that of SDE, or 0 for none"));
+    }
+    Some(NonZeroU16::new(code))
 }
 
 fn list(value: Value<'_>, earlier: &[ListSettings]) -> Option<ListSettings> {
@@ -187,6 +201,23 @@ mod tests {
         assert!(networks("{ prefix = \"192.0.2.0/24\" }").contains("no `country`"));
         let twice = "{ prefix = \"192.0.2.0/24\", country = \"IT\" }, { prefix = \"192.0.2.0/24\", country = \"DE\" }";
         assert!(networks(twice).contains("192.0.2.0/24 is named twice"));
+    }
+
+    #[test]
+    fn the_option_of_structured_errors_is_nobody_elses() {
+        let found = |code: &str| read(&format!("[policy]\nsde-option = {code}")).unwrap().policy.sde_option;
+        assert_eq!((found("0"), read("").unwrap().policy.sde_option), (None, None));
+        assert_eq!((found("65001"), found("65_535")), (NonZeroU16::new(65_001), NonZeroU16::new(65_535)));
+        for (code, what) in [
+            ("15", "15 is another option's code; write that of SDE, or 0 for none"),
+            ("12", "another option's"),
+            ("65536", "out of bounds; it takes 0 to 65535"),
+            ("-1", "out of bounds"),
+            ("\"65001\"", "write a whole number"),
+        ] {
+            let said = mistake("policy", &format!("sde-option = {code}"));
+            assert!(said.starts_with("a.toml:2:14: ") && said.contains(what), "{said}");
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The OPT pseudo-record (RFC 6891): what a query says in it, and the one that goes into an answer.
 
+use std::num::NonZeroU16;
+
 use bytes::{BufMut, BytesMut};
 
 use super::{MESSAGE_OCTETS_MAX, Qtype, Rcode};
@@ -19,6 +21,13 @@ pub mod option {
     pub const PADDING: u16 = 12;
     /// Extended DNS Error (RFC 8914).
     pub const EDE: u16 = 15;
+
+    /// Whether a code stands for something else than structured DNS errors (IANA): LLQ to ZONEVERSION, Umbrella Ident,
+    /// DeviceID.
+    #[must_use]
+    pub const fn is_taken(code: u16) -> bool {
+        matches!(code, 1..=19 | 20_292 | 26_946)
+    }
 }
 
 /// An INFO-CODE of an extended DNS error (RFC 8914 §4, IANA).
@@ -61,37 +70,50 @@ pub struct Asked {
     pub dnssec_ok: bool,
     /// A Padding option stood in the query, of whatever length (RFC 7830 §4).
     pub padding: bool,
+    /// The client reads EXTRA-TEXT as I-JSON: it signals structured DNS errors (draft-ietf-dnsop-structured-dns-error).
+    pub structured: bool,
 }
+
+/// The code of the option that signals structured DNS errors (SDE): the draft leaves it open, so the operator says it.
+/// None: that signal is not known here; an EDE option without text, as older drafts have it, signals all the same.
+pub type SdeOption = Option<NonZeroU16>;
 
 /// The fixed fields and options of an OPT record that do not follow RFC 6891.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BadOpt;
 
 impl Asked {
-    /// Reads an OPT record's TTL field and RDATA.
+    /// Reads an OPT record's TTL field and RDATA; `sde` is the option that signals structured DNS errors.
     ///
     /// # Errors
     /// When an option runs past the end of the RDATA. Of a version that we do not speak nothing more is asked than its
     /// number: BADVERS goes before whatever its RDATA may be (RFC 6891 §6.1.3).
-    pub fn read(ttl_octets: [u8; 4], rdata: &[u8]) -> Result<Self, BadOpt> {
-        let mut asked = Self { version: ttl_octets[1], dnssec_ok: ttl_octets[2] & 0x80 != 0, padding: false };
+    pub fn read(ttl_octets: [u8; 4], rdata: &[u8], sde: SdeOption) -> Result<Self, BadOpt> {
+        let mut asked = Self { version: ttl_octets[1], dnssec_ok: ttl_octets[2] & 0x80 != 0, ..Self::default() };
         let mut rest = rdata;
         while !rest.is_empty() {
-            let Some((code, tail)) = split_option(rest) else {
+            let Some((code, data, tail)) = split_option(rest) else {
                 return if asked.version > 0 { Ok(asked) } else { Err(BadOpt) };
             };
             asked.padding |= code == option::PADDING;
+            asked.structured |= is_signal(code, data, sde);
             rest = tail;
         }
         Ok(asked)
     }
 }
 
-/// The first option's code, and the octets behind the option; None where it runs past their end.
-fn split_option(rdata: &[u8]) -> Option<(u16, &[u8])> {
-    let [c1, c0, l1, l0, tail @ ..] = rdata else { return None };
-    let tail = tail.get(usize::from(u16::from_be_bytes([*l1, *l0]))..)?;
-    Some((u16::from_be_bytes([*c1, *c0]), tail))
+/// Whether an option signals structured DNS errors: SDE whatever is in it, or an EDE that is an INFO-CODE, of whatever
+/// value, and no text.
+fn is_signal(code: u16, data: &[u8], sde: SdeOption) -> bool {
+    sde.is_some_and(|sde| sde.get() == code) || code == option::EDE && data.len() == 2
+}
+
+/// The first option's code and data, and the octets behind the option; None where it runs past their end.
+fn split_option(rdata: &[u8]) -> Option<(u16, &[u8], &[u8])> {
+    let [c1, c0, l1, l0, behind @ ..] = rdata else { return None };
+    let (data, tail) = behind.split_at_checked(usize::from(u16::from_be_bytes([*l1, *l0])))?;
+    Some((u16::from_be_bytes([*c1, *c0]), data, tail))
 }
 
 /// The OPT of an answer. Written last, its padding behind everything else (RFC 8467 §3).
@@ -159,17 +181,48 @@ mod tests {
 
     #[test]
     fn options_are_read_and_unknown_ones_passed_over() {
-        let rdata = [0, 8, 0, 4, 0, 1, 0, 0, 0, 12, 0, 2, 0, 0, 0, 15, 0, 2, 0, 0];
-        let asked = Asked::read([0, 0, 0x80, 0], &rdata);
-        assert_eq!(asked, Ok(Asked { version: 0, dnssec_ok: true, padding: true }));
+        let rdata = [0, 8, 0, 4, 0, 1, 0, 0, 0, 12, 0, 2, 0, 0, 0, 15, 0, 3, 0, 0, 65];
+        let asked = Asked::read([0, 0, 0x80, 0], &rdata, None);
+        assert_eq!(asked, Ok(Asked { version: 0, dnssec_ok: true, padding: true, structured: false }));
+    }
+
+    #[test]
+    fn structured_errors_are_signalled_by_either_option() {
+        let sde = NonZeroU16::new(65_001);
+        for (rdata, known, unknown) in [
+            (&[0, 15, 0, 2, 0, 0][..], true, true),
+            (&[0, 15, 0, 2, 0xff, 0xff], true, true),
+            (&[0, 15, 0, 3, 0, 0, 65], false, false),
+            (&[0, 15, 0, 1, 0], false, false),
+            (&[0, 15, 0, 0], false, false),
+            (&[0xfd, 0xe9, 0, 0], true, false),
+            (&[0xfd, 0xe9, 0, 2, 1, 2], true, false),
+            (&[0, 12, 0, 1, 0, 0xfd, 0xe9, 0, 0, 0, 8, 0, 0], true, false),
+            (&[0, 0, 0, 0], false, false),
+            (&[], false, false),
+        ] {
+            let structured = |sde| Asked::read([0; 4], rdata, sde).map(|asked| asked.structured);
+            assert_eq!((structured(sde), structured(None)), (Ok(known), Ok(unknown)), "{rdata:?}");
+        }
+    }
+
+    #[test]
+    fn a_signal_cut_anywhere_is_none() {
+        let rdata = [0, 8, 0, 1, 0, 0xfd, 0xe9, 0, 2, 1, 2];
+        for cut in 0..rdata.len() {
+            let asked = Asked::read([0; 4], &rdata[..cut], NonZeroU16::new(65_001));
+            assert!(asked.is_err() || !asked.is_ok_and(|asked| asked.structured), "cut at {cut}");
+        }
+        assert!(Asked::read([0; 4], &rdata, NonZeroU16::new(65_001)).is_ok_and(|asked| asked.structured));
     }
 
     #[test]
     fn every_cut_inside_an_option_is_an_error() {
         let rdata = [0, 8, 0, 4, 0, 1, 0, 0, 0, 12, 0, 2, 0, 0];
         for cut in (1..rdata.len()).filter(|cut| *cut != 8) {
-            assert_eq!(Asked::read([0; 4], &rdata[..cut]), Err(BadOpt), "cut at {cut}");
-            assert_eq!(Asked::read([0, 1, 0, 0], &rdata[..cut]).map(|asked| asked.version), Ok(1), "cut at {cut}");
+            assert_eq!(Asked::read([0; 4], &rdata[..cut], None), Err(BadOpt), "cut at {cut}");
+            let other = Asked::read([0, 1, 0, 0], &rdata[..cut], None);
+            assert_eq!(other.map(|asked| asked.version), Ok(1), "cut at {cut}");
         }
     }
 

@@ -10,6 +10,7 @@ mod stream;
 
 use std::cell::RefCell;
 use std::convert::Infallible;
+use std::fmt;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -20,13 +21,14 @@ use futures_util::future::poll_immediate;
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, Version, header};
 use hyper::body::{Body as _, Incoming};
+use jiff::Timestamp;
 use tokio::time::{sleep, timeout};
 
 use super::gate::ClientKey;
 use super::{Asker, Connection, Settings, Shared};
 use crate::answer::Written;
 use crate::pipeline::{Country, Progress};
-use crate::query::{Malformed, Query, Transport};
+use crate::query::{Malformed, Transport};
 use crate::telemetry::{Bound, Event};
 use activity::Exchange;
 use request::{Refusal, Source, URL_MESSAGE_OCTETS_MAX};
@@ -54,6 +56,16 @@ pub fn serve(connection: Connection) -> impl Future<Output = ()> + Send {
     }
 }
 
+/// Makes the pages that are no DNS: `serve` hands it in, and nothing here knows what is on them.
+pub trait Pages: fmt::Debug + Send + Sync + 'static {
+    /// Whether a path is one of theirs.
+    fn has(&self, path: &str) -> bool;
+
+    /// The response to a request for such a path, whatever its method; the body of HEAD is left out for it. It is made
+    /// on the thread that answers queries, so it is short work.
+    fn respond(&self, head: &Parts, now: Timestamp) -> Response<Bytes>;
+}
+
 /// Who answers DNS messages.
 trait Ask: Send + Sync + 'static {
     fn settings(&self) -> &Settings;
@@ -71,8 +83,23 @@ trait Ask: Send + Sync + 'static {
         message: &[u8],
     ) -> Result<Step<impl Future<Output = (BytesMut, Written)> + Send + use<Self>>, Refusal>;
 
+    /// The pages, where there are any.
+    fn pages(&self) -> Option<&dyn Pages> {
+        None
+    }
+
+    /// The time of day.
+    fn now(&self) -> Timestamp;
+
     /// Hears that a request met a bound.
     fn met(&self, bound: Bound);
+}
+
+/// What is found for a request.
+enum Found {
+    Answer(Bytes, Written),
+    /// Boxed, so that answers do not carry and move the room for it.
+    Page(Box<Response<Bytes>>),
 }
 
 /// An answer that is there, or one to wait for.
@@ -130,7 +157,7 @@ impl Ask for Desk {
     ) -> Result<Step<impl Future<Output = (BytesMut, Written)> + Send + use<>>, Refusal> {
         let pipeline = &self.shared.pipeline;
         let client = &asker.unwrap_or(&self.peer).client;
-        match Query::read(message, Transport::Doh) {
+        match pipeline.read(message, Transport::Doh) {
             Ok(query) => {
                 let now = pipeline.clock().now();
                 Ok(with_buffer(|out| match pipeline.answer(client, query, now, out) {
@@ -148,6 +175,14 @@ impl Ask for Desk {
         }
     }
 
+    fn pages(&self) -> Option<&dyn Pages> {
+        self.shared.pages.as_deref()
+    }
+
+    fn now(&self) -> Timestamp {
+        self.shared.pipeline.clock().now().wall
+    }
+
     fn met(&self, bound: Bound) {
         self.shared.telemetry.count(Event::Bound(bound));
     }
@@ -161,13 +196,14 @@ async fn respond(
 ) -> Result<Response<Body>, Infallible> {
     let (head, mut body) = request.into_parts();
     let answer = answer(&*desk, &head, &mut body, &exchange).await;
-    if may_send_on(&head, &body) && answer != Err(Refusal::BodyTimeout) {
+    if may_send_on(&head, &body) && !matches!(answer, Err(Refusal::BodyTimeout)) {
         let _ = in_time(request::skip(&mut body), desk.settings().message_timeout).await;
         exchange.is_read();
     }
     let addressee = Addressee { head_only: head.method == Method::HEAD, close: ends_connection(&head), exchange };
     Ok(with_buffer(|text| match answer {
-        Ok((message, written)) => addressee.answer(message, written, text),
+        Ok(Found::Answer(message, written)) => addressee.answer(message, written, text),
+        Ok(Found::Page(page)) => addressee.page(*page, text),
         Err(refusal) => {
             if let Some(bound) = refusal.bound() {
                 desk.met(bound);
@@ -177,20 +213,23 @@ async fn respond(
     }))
 }
 
-async fn answer(
-    desk: &impl Ask,
-    head: &Parts,
-    body: &mut Incoming,
-    exchange: &Exchange,
-) -> Result<(Bytes, Written), Refusal> {
-    let source = request::source(head, &desk.settings().doh_path)?;
+async fn answer(desk: &impl Ask, head: &Parts, body: &mut Incoming, exchange: &Exchange) -> Result<Found, Refusal> {
+    let source = request::source(head, &desk.settings().doh_path);
+    // Only what is not DoH's path may be a page's.
+    let pages = desk.pages().filter(|pages| source == Err(Refusal::Path) && pages.has(head.uri.path()));
+    if pages.is_none() {
+        source?;
+    }
     let asker = desk.asker(&head.headers);
     let toll = desk.toll(asker.as_ref());
     if !toll.is_zero() {
         desk.met(Bound::QueriesPerClient);
         sleep(toll).await;
     }
-    let step = match source {
+    if let Some(pages) = pages {
+        return Ok(Found::Page(Box::new(pages.respond(head, desk.now()))));
+    }
+    let step = match source? {
         // No await while the decoded message stands on the stack: what waits for an upstream does not keep it.
         Source::Parameter(text) => {
             desk.ask(asker.as_ref(), request::decode(text, &mut [0; URL_MESSAGE_OCTETS_MAX])?)?
@@ -202,10 +241,10 @@ async fn answer(
         }
     };
     match step {
-        Step::Answered(message, written) => Ok((message, written)),
+        Step::Answered(message, written) => Ok(Found::Answer(message, written)),
         Step::Waiting(waiting) => {
             let (message, written) = waiting.await;
-            Ok((message.freeze(), written))
+            Ok(Found::Answer(message.freeze(), written))
         }
     }
 }

@@ -12,7 +12,7 @@ use bytes::BytesMut;
 use super::{Asker, Connection, Settings, Shared};
 use crate::clock::Clock;
 use crate::pipeline::{Progress, Waiting};
-use crate::query::{Malformed, Now, Query, Transport};
+use crate::query::{Malformed, Now, Transport};
 use crate::telemetry::{Bound, Event};
 use desk::{Host, Step};
 use turns::Turns;
@@ -49,7 +49,7 @@ impl Host for Guest {
 
     fn answer(&self, message: &[u8], now: Now, out: &mut BytesMut) -> Step {
         let pipeline = &self.shared.pipeline;
-        match Query::read(message, Transport::Dot) {
+        match pipeline.read(message, Transport::Dot) {
             Ok(query) => match pipeline.answer(&self.asker.client, query, now, out) {
                 Progress::Answered(_) => Step::Answered,
                 Progress::Waiting(waiting) => Step::Waiting(Box::pin(finish(waiting))),

@@ -6,10 +6,11 @@ use std::path::Path;
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
-use super::index::{Rule, RuleId};
-use super::order::{Effect, Jurisdiction, Order, Standing};
+use super::index::{RuleId, Shelf};
+use super::lead::Lead;
+use super::order::{Effect, Jurisdiction, Order, Standing, Target};
 use super::weigh::{Bearing, Weighing, Winner, bearing};
-use super::{Cause, Permitted, Policy, Source, View, names_of};
+use super::{Cause, Permitted, Policy, Source, View};
 use crate::dns::{Name, Qtype};
 use crate::query::Reply;
 
@@ -61,7 +62,7 @@ pub struct Explanation {
     pub effect: Option<Effect>,
     /// The rule that decides; None for forward and local.
     pub by: Option<By>,
-    /// The name that met that rule, where it is not the one asked about but one the reply leads to.
+    /// The name that met that rule, or whose address did, where it is not the one asked about but one the reply leads to.
     pub through: Option<String>,
     /// The name of the exemption that kept a rule from deciding.
     pub exemption: Option<String>,
@@ -78,7 +79,7 @@ pub struct By {
     pub kind: &'static str,
     /// The order's id or the list's name.
     pub id: String,
-    /// Its file.
+    /// The file that the rule stands in: the order's, or a list's.
     pub file: String,
     /// The line of the rule, from 1.
     pub line: u32,
@@ -113,11 +114,12 @@ fn effect_as_written<S: Serializer>(effect: &Option<Effect>, serializer: S) -> R
     }
 }
 
-/// A rule that a name met, and what stands between it and its effect.
+/// A rule that a name or one of its addresses met, and what stands between it and its effect.
 struct Seen {
     name: Name,
+    /// None: the name itself met it.
+    address: Option<IpAddr>,
     id: RuleId,
-    rule: Rule,
     bearing: Bearing,
 }
 
@@ -128,20 +130,20 @@ impl Policy {
         let (view, mut explanation) = self.blank(question);
         let mut weighing = Weighing::new(self, view, question.at);
         weighing.name(&question.name);
-        let seen = self.seen(&question.name, view, question.at);
+        let seen = self.seen(&Lead::Name(&question.name), view, question.at);
         self.fill(&mut explanation, &weighing, &seen, question);
         explanation
     }
 
-    /// Explains what becomes of a reply: the names it leads to meet the same rules.
+    /// Explains what becomes of a reply: the names and addresses it leads to meet the same rules.
     #[must_use]
     pub fn explain_reply(&self, question: &Question, permitted: &Permitted<'_>, reply: &Reply<'_>) -> Explanation {
         let (view, mut explanation) = self.blank(question);
         let mut weighing = Weighing::new(self, view, question.at);
-        let mut seen = self.seen(&question.name, view, question.at);
-        names_of(&permitted.query.qname, reply, |name| {
-            weighing.name(name);
-            seen.extend(self.seen(name, view, question.at));
+        let mut seen = self.seen(&Lead::Name(&question.name), view, question.at);
+        self.leads(&permitted.query.qname, reply, |lead| {
+            weighing.lead(&lead);
+            seen.extend(self.seen(&lead, view, question.at));
         });
         self.fill(&mut explanation, &weighing, &seen, question);
         explanation
@@ -170,75 +172,90 @@ impl Policy {
         (View { country }, explanation)
     }
 
-    fn seen(&self, name: &Name, view: View, now: Timestamp) -> Vec<Seen> {
+    fn seen(&self, lead: &Lead<'_>, view: View, now: Timestamp) -> Vec<Seen> {
+        let (name, address) = match *lead {
+            Lead::Name(name) => (name, None),
+            Lead::Address(owner, address) => (owner, Some(address)),
+        };
         let mut seen = Vec::new();
-        self.compiled.index.meet(name, |id, _| {
-            let rule = self.compiled.index.rule(id);
-            let same_name = |each: &mut dyn FnMut(RuleId)| self.compiled.index.meet(name, |id, _| each(id));
-            let (bearing, _) = bearing(self, rule, view, now, same_name);
-            seen.push(Seen { name: name.clone(), id, rule, bearing });
+        self.compiled.meet_lead(lead, |id| {
+            let same_name = |each: &mut dyn FnMut(RuleId)| self.compiled.meet(name, |id, _| each(id));
+            let (bearing, _) = bearing(self, id, view, now, same_name);
+            seen.push(Seen { name: name.clone(), address, id, bearing });
         });
         seen
     }
 
     fn fill(&self, explanation: &mut Explanation, weighing: &Weighing<'_>, seen: &[Seen], question: &Question) {
         let winner = weighing.winner();
+        let mut notes = Vec::new();
         if let Some(winner) = winner {
             explanation.verdict = Verdict::Block;
             let effect = self.effect(winner);
             explanation.effect = Some(effect);
             if matches!(effect, Effect::Address { .. }) && !matches!(question.qtype, Qtype::A | Qtype::AAAA) {
-                explanation.note = Some(format!("an address answers A and AAAA; {} gets NODATA", question.qtype));
+                notes.push(format!("an address answers A and AAAA; {} gets NODATA", question.qtype));
             }
         }
         for each in seen {
             if let Bearing::Exempt(number) = each.bearing {
                 explanation.exemption = Some(self.compiled.exemptions[number].name.to_string());
             }
-            let Some(by) = self.by(each.rule) else { continue };
-            if winner.is_some_and(|winner| winner.rule == each.id) && explanation.by.is_none() {
+            let Some(by) = self.by(each.id) else { continue };
+            let wins = winner.is_some_and(|winner| winner.rule == each.id) && each.bearing == Bearing::Blocks;
+            if wins && explanation.by.is_none() {
                 explanation.by = Some(by);
                 explanation.through = (each.name != question.name).then(|| each.name.to_string());
-            } else {
-                let why = self.why(each, winner, explanation.country.as_deref(), question.at);
-                explanation.also.push(Also { by, why });
+                notes.extend(each.address.map(|address| format!("the reply has the address {address}")));
+                continue;
             }
+            let mut why = self.why(each, winner, explanation.country.as_deref(), question.at);
+            if let Some(address) = each.address {
+                why = format!("{why} (met by the address {address} of the reply)");
+            }
+            explanation.also.push(Also { by, why });
         }
+        explanation.note = (!notes.is_empty()).then(|| notes.join("; "));
     }
 
     /// None for an exemption, which has a place of its own in an explanation.
-    fn by(&self, rule: Rule) -> Option<By> {
+    fn by(&self, id: RuleId) -> Option<By> {
         let shown = |path: &Path| path.display().to_string();
-        match self.compiled.sources[usize::from(rule.source.0)] {
-            Source::Order(number) => {
-                let order = &self.compiled.orders[number].loaded.order;
-                Some(By { kind: "order", id: order.id.clone(), file: shown(&order.file), line: rule.line })
+        let line = self.compiled.index.rule(id).line;
+        match self.compiled.source(id) {
+            Source::Order { order, target } => {
+                let (order, target) = self.compiled.target(order, target);
+                let list = target.list.as_ref().filter(|_| id.shelf() == Shelf::Targets);
+                let file = list.map_or(&order.file, |list| &list.file);
+                Some(By { kind: "order", id: order.id.clone(), file: shown(file), line })
             }
             Source::List(number) => {
                 let list = &self.compiled.lists[number].settings;
-                Some(By { kind: "list", id: list.name.clone(), file: shown(&list.file), line: rule.line })
+                Some(By { kind: "list", id: list.name.clone(), file: shown(&list.file), line })
             }
-            Source::Exemption(_) => None,
+            Source::Exemption(_) | Source::Nobody => None,
         }
     }
 
     fn why(&self, seen: &Seen, winner: Option<Winner>, country: Option<&str>, now: Timestamp) -> String {
-        let source = self.compiled.sources[usize::from(seen.rule.source.0)];
-        match (seen.bearing, source) {
+        match (seen.bearing, self.compiled.source(seen.id)) {
             (Bearing::Exempt(number), _) => {
                 let exemption = &self.compiled.exemptions[number];
                 format!("exempt: {} ({})", exemption.name, exemption.reason)
             }
             (Bearing::Trial, _) => "in trial: it would block".to_owned(),
             (Bearing::Coming(moment), _) => format!("takes effect at {moment}"),
-            (Bearing::Idle, Source::Order(number)) => idle(&self.compiled.orders[number].loaded.order, country, now),
+            (Bearing::Idle, Source::Order { order, target }) => {
+                let (order, target) = self.compiled.target(order, target);
+                idle(order, target, country, now)
+            }
             (_, source) => outranked(source, winner.map(|winner| winner.cause)).to_owned(),
         }
     }
 }
 
-fn idle(order: &Order, country: Option<&str>, now: Timestamp) -> String {
-    match (order.standing(now), &order.jurisdiction, country) {
+fn idle(order: &Order, target: &Target, country: Option<&str>, now: Timestamp) -> String {
+    match (order.standing_of(target, now), &order.jurisdiction, country) {
         (
             Standing::InForce | Standing::Trial | Standing::Waiting,
             Jurisdiction::Countries(countries),
@@ -259,7 +276,9 @@ fn outranked(source: Source, winner: Option<Cause>) -> &'static str {
     match (source, winner) {
         (Source::List(_), Some(Cause::Order(_))) => "an order decides before every list",
         (Source::List(list), Some(Cause::List(winner))) if list != winner => "an earlier list decides",
-        (Source::Order(order), Some(Cause::Order(winner))) if order != winner => "an order received earlier decides",
+        (Source::Order { order, .. }, Some(Cause::Order(winner))) if order != winner => {
+            "an order received earlier decides"
+        }
         _ => "another of its rules decides",
     }
 }

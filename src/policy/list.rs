@@ -61,6 +61,17 @@ pub fn read(format: Format, octets: &[u8], mut rule: impl FnMut(&Name, u32), mut
     }
 }
 
+/// Whether any line of a list can be read; none behind the first that can is looked at.
+pub(super) fn has_rule(format: Format, octets: &[u8]) -> bool {
+    let octets = octets.strip_prefix(BYTE_ORDER_MARK).unwrap_or(octets);
+    let is_rule = |line: &[u8]| {
+        let mut found = false;
+        read_line(format, line, &mut |entry| found |= entry.is_ok());
+        found
+    };
+    why_no_list(octets).is_none() && octets.split(|octet| *octet == b'\n').any(is_rule)
+}
+
 /// U+FEFF in UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 

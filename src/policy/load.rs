@@ -1,5 +1,6 @@
 //! Reads the orders, lists and exemptions that the settings name, and keeps the last good copy of each.
 
+mod bulk;
 mod copies;
 mod database;
 mod lists;
@@ -21,9 +22,12 @@ use super::origin;
 use super::register::Register;
 use crate::digest::Digest;
 use crate::dns::Name;
+use crate::dns::edns::SdeOption;
 use crate::mistake::Mistake;
-
+pub use bulk::{Bulk, Held};
 pub use database::LoadedDatabase;
+use lists::Desk;
+pub use lists::{Files, lists_without_digest};
 pub use print::Print;
 
 /// One of the operator's own lists.
@@ -63,6 +67,10 @@ pub struct Settings {
     pub orders: Option<PathBuf>,
     /// Whether to add a bare EDE 17 last.
     pub hold_fallback: bool,
+    /// The option that signals structured DNS errors; None: off.
+    pub sde_option: SdeOption,
+    /// The URL, ending in `/`, under which public orders have their pages here; None: our own name is not known.
+    pub pages: Option<String>,
     /// In the order of the configuration.
     pub lists: Vec<ListSettings>,
     /// In the order of the configuration.
@@ -101,10 +109,13 @@ impl LoadedOrder {
 pub struct LoadedList {
     /// As configured.
     pub settings: ListSettings,
-    /// The octets read: the file's, or those of the last good copy.
+    /// The octets read: the file's, or those of the last good copy; empty where the file has not changed since the load
+    /// before and nothing was read.
     pub octets: Arc<[u8]>,
     /// Why the file as it is now does not count.
     pub pending: Vec<Mistake>,
+    /// What was made of it.
+    pub held: Held,
 }
 
 /// Everything the policy is compiled from.
@@ -118,6 +129,10 @@ pub struct Loaded {
     pub lists: Vec<LoadedList>,
     /// What tells countries beside the settings; None: none is configured, or it is among [`Self::refused`].
     pub database: Option<LoadedDatabase>,
+    /// The names of lists and of list targets, compiled.
+    pub bulk: Bulk,
+    /// The files of list targets, of orders that are pending or refused too: a load depends on them.
+    pub files: Vec<PathBuf>,
     /// What an operator should know and nothing depends on: a vanished order, faults in a list, an order for a country
     /// that no source of origin tells, what an exemption does to an order, a database that has become old.
     pub warnings: Vec<String>,
@@ -137,6 +152,8 @@ pub struct Before {
     pub database: Option<LoadedDatabase>,
     /// Which orders were lifted, and which approved.
     pub register: Register,
+    /// The names of lists: those whose files have not changed since are neither read nor compiled again.
+    pub bulk: Bulk,
 }
 
 /// Reads everything; `now` tells which orders are in force. A valid file's last good copy is kept under the state
@@ -145,15 +162,34 @@ pub struct Before {
 #[must_use]
 pub fn load(settings: &Settings, before: &Before, now: Timestamp) -> Loaded {
     let mut report = Report::default();
-    let orders = orders::load(settings, before, &mut report);
-    let lists = lists::load(settings, &mut report);
     let database = database::load(settings, before.database.as_ref(), &mut report);
+    let mut desk = Desk::new(settings.state.as_deref(), &before.bulk);
+    let orders = orders::load(settings, before, &mut desk, &mut report);
+    gather(settings, orders, database, desk, report, now)
+}
+
+/// The same of orders and files in hand: nothing is read from disk, nor kept there.
+#[must_use]
+pub fn load_in_hand(settings: &Settings, orders: Vec<LoadedOrder>, files: &Files, now: Timestamp) -> Loaded {
+    gather(settings, orders, None, Desk::with(files, &Bulk::default()), Report::default(), now)
+}
+
+/// Brings orders and lists together, with what there is to warn of.
+fn gather(
+    settings: &Settings,
+    mut orders: Vec<LoadedOrder>,
+    database: Option<LoadedDatabase>,
+    desk: Desk<'_>,
+    mut report: Report,
+    now: Timestamp,
+) -> Loaded {
+    let (lists, bulk, files) = desk.finish(&settings.lists, &mut orders, &mut report);
     let Report { mut warnings, refused } = report;
     let held: Vec<_> = orders.iter().map(|loaded| &loaded.order).collect();
-    warnings.extend(warnings::of_exemptions(settings, &held, now));
+    warnings.extend(warnings::of_exemptions(settings, &held, &bulk, now));
     warnings.extend(warnings::of_origin(settings, &held, now));
     warnings.extend(database.as_ref().and_then(|database| database.warning(now)));
-    Loaded { settings: settings.clone(), orders, lists, database, warnings, refused }
+    Loaded { settings: settings.clone(), orders, lists, bulk, files, database, warnings, refused }
 }
 
 /// What is found out on the way.
@@ -735,7 +771,210 @@ mod tests {
         assert_eq!(fs::read_dir(machine.path("state/lists")).unwrap().count(), 0);
     }
 
+    // ---- Lists of orders ----
+
+    /// An order about the names of `lists/a.txt`, with these further keys of the list.
+    fn order_of_list(id: &str, keys: &str) -> String {
+        order(id, "")
+            .replace("subtree = ['']", "list = { file = 'LISTS/a.txt', format = 'domains', covers = 'subtree'KEYS }")
+            .replace("KEYS", keys)
+    }
+
+    impl Machine {
+        fn write_order(&self, text: &str) {
+            let lists = self.path("lists").display().to_string();
+            self.write("orders/a.toml", text.replace("LISTS", &lists));
+        }
+
+        /// As a reload has it: with what the load before knew.
+        fn load_after(&self, before: &Loaded) -> Loaded {
+            let (orders, bulk) = (before.orders.clone(), before.bulk.clone());
+            load(&self.settings, &Before { orders, bulk, ..Before::default() }, "2026-11-22T00:00:00Z".parse().unwrap())
+        }
+    }
+
+    /// Whether a name is blocked, and by which line of which file.
+    fn blocked(loaded: &Loaded, text: &str) -> Option<(String, u32)> {
+        let now = "2026-11-22T00:00:00Z".parse().unwrap();
+        let policy = crate::policy::Policy::compile(loaded, 1, now).unwrap();
+        let (name, qtype) = (Name::from_text(text).unwrap(), crate::dns::Qtype::A);
+        let by = policy.explain(&crate::policy::explain::Question { name, qtype, client: None, at: now }).by?;
+        Some((Path::new(&by.file).file_name().unwrap().to_str().unwrap().to_owned(), by.line))
+    }
+
+    fn is_in_list(line: u32) -> Option<(String, u32)> {
+        Some(("a.txt".to_owned(), line))
+    }
+
+    #[test]
+    fn a_list_of_an_order_is_read_and_kept_and_stays_what_it_was_where_it_cannot_be_read() {
+        let machine = Machine::new();
+        machine.write_order(&order_of_list("x", ""));
+        machine.write("lists/a.txt", "one.example\ntwo.example\n");
+        let mut loaded = machine.load_clean();
+        assert_eq!((blocked(&loaded, "www.two.example"), loaded.files.len()), (is_in_list(2), 1));
+        for (change, what) in [
+            (Some(""), format!("lists/a.txt: {}", lists::EMPTY)),
+            (Some("<html>"), "lists/a.txt: is a web page, not a list; see where it is downloaded from".to_owned()),
+            (None, "lists/a.txt: cannot be read: No such file or directory (os error 2)".to_owned()),
+        ] {
+            match change {
+                Some(text) => machine.write("lists/a.txt", text),
+                None => machine.remove("lists/a.txt"),
+            }
+            loaded = machine.load_after(&loaded);
+            // After a restart, after a reload, and after another reload in which nothing has changed.
+            for loaded in [machine.load(), loaded.clone(), machine.load_after(&loaded)] {
+                assert_eq!(machine.pending(&loaded.orders[0].pending), [what.as_str()]);
+                assert_eq!(blocked(&loaded, "www.two.example"), is_in_list(2));
+                assert_eq!((loaded.refused, loaded.warnings), (vec![], vec![]));
+            }
+        }
+        machine.write("lists/a.txt", "three.example\na..b\n");
+        loaded = machine.load_after(&loaded);
+        assert_eq!((blocked(&loaded, "two.example"), blocked(&loaded, "three.example")), (None, is_in_list(1)));
+        assert!(machine.warnings(&loaded)[0].starts_with("order x: 1 fault, the first at lists/a.txt:2:"));
+        assert_eq!(machine.load_after(&loaded).warnings, loaded.warnings, "told again with each load");
+    }
+
+    #[test]
+    fn an_order_whose_list_was_never_there_is_refused_and_the_order_before_stays_whole() {
+        let machine = Machine::new();
+        machine.write_order(&order_of_list("x", ""));
+        let mistake = "lists/a.txt: cannot be read: No such file or directory (os error 2)";
+        let loaded = machine.load();
+        assert_eq!((loaded.orders.len(), machine.refused(&loaded)), (0, vec![mistake.to_owned()]));
+        assert_eq!(loaded.files, [machine.path("lists/a.txt")], "it is waited for");
+
+        machine.write_order(&order("x", "before.example"));
+        let before = machine.load_clean();
+        machine.write_order(&order_of_list("x", ""));
+        for loaded in [machine.load_after(&before), machine.load()] {
+            assert_eq!(seen(&loaded), [entry("x", "before.example", true)]);
+            assert_eq!(machine.pending(&loaded.orders[0].pending), [mistake]);
+            assert_eq!(loaded.refused, []);
+        }
+        machine.write("lists/a.txt", "one.example");
+        assert_eq!(blocked(&machine.load_after(&before), "one.example"), is_in_list(1));
+    }
+
+    #[test]
+    fn a_list_is_carried_out_only_where_it_is_what_its_sha256_says() {
+        let machine = Machine::new();
+        let pinned = |text: &str| order_of_list("x", &format!(", sha256 = '{}'", Digest::of(text.as_bytes())));
+        machine.write_order(&pinned("one.example"));
+        machine.write("lists/a.txt", "one.example");
+        let first = machine.load_clean();
+        machine.write("lists/a.txt", "two.example");
+        let digest = Digest::of(b"two.example");
+        let told = format!(
+            "orders/a.toml:7:1: the SHA-256 of lists/a.txt is not this one but {digest}; put back the file that is \
+             meant, or correct sha256"
+        );
+        for loaded in [machine.load(), machine.load_after(&first)] {
+            assert_eq!(machine.pending(&loaded.orders[0].pending), [told.as_str()]);
+            assert_eq!((blocked(&loaded, "one.example"), blocked(&loaded, "two.example")), (is_in_list(1), None));
+        }
+        // A new order whose list is not there yet: the old one with its list.
+        machine.write_order(&pinned("three.example").replace("Example Court", "Another Court"));
+        for loaded in [machine.load(), machine.load_after(&first)] {
+            assert_eq!((loaded.orders[0].order.issuer.as_str(), loaded.refused.len()), ("Example Court", 0));
+            assert!(!loaded.orders[0].pending.is_empty());
+            assert_eq!(blocked(&loaded, "one.example"), is_in_list(1));
+        }
+        machine.write("lists/a.txt", "three.example");
+        let loaded = machine.load_after(&first);
+        assert_eq!((loaded.orders[0].order.issuer.as_str(), &loaded.orders[0].pending[..]), ("Another Court", &[][..]));
+        assert_eq!(blocked(&loaded, "three.example"), is_in_list(1));
+    }
+
+    #[test]
+    fn lists_that_have_not_changed_are_neither_read_nor_compiled_again() {
+        let mut machine = Machine::new();
+        machine.add_list("mine");
+        machine.write("lists/mine.txt", "mine.example\na..b");
+        machine.write_order(&order_of_list("x", ""));
+        machine.write("lists/a.txt", "one.example");
+        let first = machine.load();
+        let same = |one: &Loaded, other: &Loaded| {
+            let is_same = |one: Arc<_>, other: Arc<_>| Arc::ptr_eq(&one, &other);
+            let (lists, targets) = (one.bulk.lists(), one.bulk.targets());
+            (is_same(lists, other.bulk.lists()), is_same(targets, other.bulk.targets()))
+        };
+        machine.write("orders/b.toml", order("y", "b.example"));
+        let second = machine.load_after(&first);
+        assert_eq!((same(&first, &second), second.lists[0].octets.len()), ((true, true), 0));
+        assert_eq!(second.warnings, first.warnings);
+        machine.settings.lists[0].effect = Effect::Refused;
+        machine.write_order(&format!("about = 'https://court.example'\n{}", order_of_list("x", "")));
+        assert_eq!(same(&machine.load_after(&second), &second), (true, true));
+        machine.write("lists/a.txt", "two.example");
+        let third = machine.load_after(&second);
+        assert_eq!((same(&third, &second), third.lists[0].held.rules), ((true, false), 1));
+        machine.add_list("more");
+        machine.write("lists/more.txt", "more.example");
+        let fourth = machine.load_after(&third);
+        assert_eq!(same(&fourth, &third), (false, true));
+        let lines = ["mine.example", "more.example", "two.example"].map(|text| blocked(&fourth, text).unwrap().1);
+        assert_eq!(lines, [1, 1, 1]);
+        assert_eq!((fourth.lists[0].octets.len(), fourth.lists[1].octets.len()), (0, 12), "the one that is new");
+        machine.settings.lists.remove(0);
+        machine.remove("orders/a.toml");
+        let fifth = machine.load_after(&fourth);
+        assert_eq!(same(&fifth, &fourth), (true, true));
+        for (text, line) in [("mine.example", None), ("more.example", Some(1)), ("two.example", None)] {
+            assert_eq!(blocked(&fifth, text).map(|(_, line)| line), line, "{text}");
+        }
+    }
+
+    #[test]
+    fn without_a_copy_the_names_in_force_stand_in_and_a_lost_copy_is_kept_again() {
+        let mut machine = Machine::new();
+        machine.add_list("mine");
+        machine.write("lists/mine.txt", "mine.example");
+        machine.write_order(&order_of_list("x", ""));
+        machine.write("lists/a.txt", "one.example");
+        let first = machine.load_clean();
+        fs::remove_dir_all(machine.path("state")).unwrap();
+        let second = machine.load_after(&first);
+        assert_eq!(fs::read_dir(machine.path("state/lists")).unwrap().count(), 2);
+        machine.settings.state = None;
+        machine.write("lists/mine.txt", "");
+        machine.remove("lists/a.txt");
+        let third = machine.load_after(&second);
+        assert_eq!((third.refused.len(), third.lists[0].pending.len(), third.orders[0].pending.len()), (0, 1, 1));
+        assert!(blocked(&third, "mine.example").is_some() && blocked(&third, "one.example").is_some());
+    }
+
+    #[test]
+    fn a_list_without_its_digest_is_told_where_approvals_are_asked_for() {
+        let machine = Machine::new();
+        machine.write_order(&order_of_list("x", ""));
+        machine.write("lists/a.txt", "one.example");
+        let loaded = machine.load_clean();
+        assert_eq!(
+            machine.pending(&lists_without_digest(&loaded.orders[0].order)),
+            [
+                "orders/a.toml:7:1: a list in an order that takes approvals needs its sha256; add it, as sha256sum prints it"
+            ]
+        );
+        let pinned = order_of_list("x", &format!(", sha256 = '{}'", Digest::of(b"one.example")));
+        machine.write_order(&pinned);
+        assert_eq!(lists_without_digest(&machine.load_clean().orders[0].order), []);
+    }
+
     // ---- Warnings ----
+
+    #[test]
+    fn an_exemption_is_measured_against_labels_and_lists_of_orders_too() {
+        let mut machine = Machine::new();
+        machine.write_order(&format!("{}any-tld = ['shop']\n", order_of_list("x", "")));
+        machine.write("lists/a.txt", "one.example");
+        for (name, warned) in [("www.one.example", 1), ("shop.co.uk", 1), ("other.example", 0)] {
+            machine.settings.exemptions = vec![exemption(1, name, None, None)];
+            assert_eq!(machine.load().warnings.len(), warned, "{name}");
+        }
+    }
 
     /// An exemption of the line `number` of the configuration.
     fn exemption(number: u32, name: &str, order: Option<&str>, expires: Option<&str>) -> Exemption {

@@ -6,6 +6,7 @@ mod life;
 mod reader;
 mod subject;
 mod target;
+mod text;
 mod time;
 mod value;
 
@@ -22,6 +23,7 @@ use super::origin::Country;
 use crate::digest::Digest;
 use crate::dns::Name;
 use crate::mistake::Mistake;
+pub use text::{STRUCTURED_OCTETS_MAX, Texts};
 
 /// Where an order applies.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -317,16 +319,6 @@ impl Order {
     pub fn applies_to(&self, country: Option<Country>) -> bool {
         self.jurisdiction.has(country) || (country.is_none() && self.blocks_unknown_origin)
     }
-
-    /// The EXTRA-TEXT of a blocked answer (RFC 8914 §2): `order it-milan-2022-torrents, Tribunale di Milano; <about>`.
-    #[must_use]
-    pub fn text(&self) -> String {
-        let Self { id, issuer, .. } = self;
-        match &self.about {
-            Some(about) => format!("order {id}, {issuer}; {about}"),
-            None => format!("order {id}, {issuer}"),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -365,14 +357,6 @@ mod tests {
         let everywhere = order("jurisdiction = ['*']\nstate = 'draft'");
         assert_eq!([italy, germany, None].map(|country| everywhere.applies_to(country)), [true, true, true]);
         assert_eq!(everywhere.jurisdiction.codes(), ["*"]);
-    }
-
-    #[test]
-    fn extra_text_names_the_order_and_where_to_read_it() {
-        let plain = order("jurisdiction = ['*']\nstate = 'draft'");
-        assert_eq!(plain.text(), "order x-1, Example Court");
-        let about = order("jurisdiction = ['*']\nstate = 'draft'\nabout = 'https://court.example/1'");
-        assert_eq!(about.text(), "order x-1, Example Court; https://court.example/1");
     }
 
     fn targets(text: &str) -> Vec<Target> {

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::order::Standing;
 use super::{Policy, PolicyOrder};
 
 /// One order, a line of the listing.
@@ -18,7 +19,7 @@ pub struct OrderLine {
     pub state: &'static str,
     /// Country codes, or `*`.
     pub jurisdiction: Vec<String>,
-    /// How many names.
+    /// How many names, labels and prefixes, those of its lists included.
     pub targets: usize,
     /// When it was received.
     pub received: Timestamp,
@@ -44,8 +45,13 @@ impl Policy {
     /// How many orders are carried out at `now`, those whose file is pending included: their last good copy is.
     #[must_use]
     pub fn orders_in_force(&self, now: Timestamp) -> usize {
-        let in_force = |order: &&PolicyOrder| order.loaded.order.standing(now) == super::order::Standing::InForce;
-        self.orders().iter().filter(in_force).count()
+        self.ids_in_force(now).count()
+    }
+
+    /// Their ids, by file name.
+    pub fn ids_in_force(&self, now: Timestamp) -> impl Iterator<Item = &str> {
+        let orders = self.orders().iter().map(|order| &order.loaded.order);
+        orders.filter(move |order| order.standing(now) == Standing::InForce).map(|order| order.id.as_str())
     }
 }
 
@@ -58,7 +64,7 @@ fn line(policy_order: &PolicyOrder, now: Timestamp) -> OrderLine {
         reference: order.reference.clone(),
         state: if pending.is_empty() { order.standing(now).as_str() } else { "pending" },
         jurisdiction: order.jurisdiction.codes(),
-        targets: order.targets.iter().map(|target| target.names.len()).sum(),
+        targets: policy_order.rules,
         received: order.received,
         due: order.due,
         effective: order.effective,
@@ -72,7 +78,7 @@ fn line(policy_order: &PolicyOrder, now: Timestamp) -> OrderLine {
 mod tests {
     use std::path::Path;
 
-    use super::super::order::{Order, State};
+    use super::super::order::{Order, State, Texts};
     use super::super::tests::{at, loaded, order, policy};
     use crate::mistake::Mistake;
 
@@ -90,7 +96,8 @@ mod tests {
 
     #[test]
     fn an_order_whose_file_cannot_be_read_is_pending_and_still_in_force() {
-        let mut line = super::super::PolicyOrder { loaded: loaded(order("x", &["a.example"])), text: String::new() };
+        let mut line =
+            super::super::PolicyOrder { loaded: loaded(order("x", &["a.example"])), rules: 1, texts: Texts::default() };
         assert_eq!(super::line(&line, at(0)).state, "in-force");
         line.loaded.pending.push(Mistake::of_file(Path::new("x.toml"), "what; do"));
         let shown = super::line(&line, at(0));

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 
-use super::load::{ListSettings, LoadedList, Settings};
-use super::order::{Jurisdiction, Order, State, Target};
+use super::load::{Files, ListSettings, Settings, load_in_hand};
+use super::order::{Interval, Jurisdiction, ListTarget, Order, State, Target};
 use super::*;
 use crate::dns::{Qclass, Qtype};
 
@@ -72,21 +72,39 @@ pub(super) fn exempt(text: &str, expires: Option<Timestamp>, overrides_order: Op
     }
 }
 
-pub(super) fn list(text: &str, covers: Covers, effect: Effect) -> LoadedList {
+/// A list and what it says.
+#[derive(Debug, Clone)]
+pub(super) struct TestList {
+    settings: ListSettings,
+    text: String,
+}
+
+pub(super) fn list(text: &str, covers: Covers, effect: Effect) -> TestList {
     let settings = ListSettings {
         name: text.to_owned(),
-        file: PathBuf::from("lists/x.txt"),
+        file: PathBuf::from(format!("lists/{text}")),
         format: list::Format::Domains,
         covers,
         effect,
     };
-    LoadedList { settings, octets: text.as_bytes().into(), pending: vec![] }
+    TestList { settings, text: text.to_owned() }
 }
 
-pub(super) fn policy(orders: &[Order], lists: &[LoadedList], exemptions: &[Exemption]) -> Policy {
-    let settings = Settings { exemptions: exemptions.to_vec(), hold_fallback: true, ..Settings::default() };
-    let orders = orders.iter().cloned().map(loaded).collect();
-    let loaded = Loaded { settings, orders, lists: lists.to_vec(), database: None, warnings: vec![], refused: vec![] };
+pub(super) fn policy(orders: &[Order], lists: &[TestList], exemptions: &[Exemption]) -> Policy {
+    policy_with(orders, lists, exemptions, Files::new())
+}
+
+/// The same, with the files of list targets.
+pub(super) fn policy_with(orders: &[Order], lists: &[TestList], exemptions: &[Exemption], mut files: Files) -> Policy {
+    let settings = Settings {
+        exemptions: exemptions.to_vec(),
+        lists: lists.iter().map(|list| list.settings.clone()).collect(),
+        hold_fallback: true,
+        ..Settings::default()
+    };
+    files.extend(lists.iter().map(|list| (list.settings.file.clone(), list.text.clone().into_bytes())));
+    let loaded = load_in_hand(&settings, orders.iter().cloned().map(loaded).collect(), &files, at(0));
+    assert_eq!(loaded.refused, []);
     Policy::compile(&loaded, 1, at(0)).unwrap()
 }
 
@@ -98,9 +116,14 @@ fn query(qname: &Name) -> Query<'static> {
 type Rr = (Name, Qtype, Vec<u8>);
 
 fn reply(qname: &Name, answers: &[Rr]) -> Reply<'static> {
-    let mut octets = vec![0, 0, 0x81, 0x80, 0, 1, 0, answers.len() as u8, 0, 0, 0, 0];
+    reply_with(qname, answers, &[])
+}
+
+/// A reply with an answer section and an additional section.
+fn reply_with(qname: &Name, answers: &[Rr], additional: &[Rr]) -> Reply<'static> {
+    let mut octets = vec![0, 0, 0x81, 0x80, 0, 1, 0, answers.len() as u8, 0, 0, 0, additional.len() as u8];
     octets.extend(&*query(qname).echo.question);
-    for (owner, rtype, rdata) in answers {
+    for (owner, rtype, rdata) in answers.iter().chain(additional) {
         octets.extend(owner.as_wire());
         octets.extend(rtype.0.to_be_bytes());
         octets.extend([0, 1, 0, 0, 1, 0x2c]);
@@ -110,15 +133,38 @@ fn reply(qname: &Name, answers: &[Rr]) -> Reply<'static> {
     Reply::read(&octets, qname, Qtype::A, Qclass::IN).unwrap()
 }
 
+/// An A or AAAA record.
+pub(super) fn address(owner: &Name, address: IpAddr) -> Rr {
+    match address {
+        IpAddr::V4(v4) => (owner.clone(), Qtype::A, v4.octets().to_vec()),
+        IpAddr::V6(v6) => (owner.clone(), Qtype::AAAA, v6.octets().to_vec()),
+    }
+}
+
+/// An HTTPS record; its target is `.` where there is none.
+fn https(owner: &Name, target: Option<&Name>, hints: &[IpAddr]) -> Rr {
+    let target = target.cloned().unwrap_or(Name::root());
+    let mut rdata = [&[0, 1][..], target.as_wire()].concat();
+    for hint in hints {
+        match hint {
+            IpAddr::V4(v4) => rdata.extend([&[0, 4, 0, 4][..], &v4.octets()].concat()),
+            IpAddr::V6(v6) => rdata.extend([&[0, 6, 0, 16][..], &v6.octets()].concat()),
+        }
+    }
+    (owner.clone(), Qtype::HTTPS, rdata)
+}
+
 fn leads(owner: &str, rtype: Qtype, to: &str) -> Rr {
     (name(owner), rtype, name(to).as_wire().to_vec())
 }
 
 /// A CNAME from each name to the next.
 pub(super) fn chain(names: &[Name]) -> Reply<'static> {
-    let links: Vec<_> =
-        names.windows(2).map(|pair| (pair[0].clone(), Qtype::CNAME, pair[1].as_wire().to_vec())).collect();
-    reply(&names[0], &links)
+    reply(&names[0], &links(names))
+}
+
+fn links(names: &[Name]) -> Vec<Rr> {
+    names.windows(2).map(|pair| (pair[0].clone(), Qtype::CNAME, pair[1].as_wire().to_vec())).collect()
 }
 
 /// What was decided, in a form to compare.
@@ -318,13 +364,32 @@ fn a_block_says_what_it_is_and_then_holds() {
 #[derive(Debug, Clone)]
 struct World {
     orders: Vec<Order>,
-    lists: Vec<LoadedList>,
+    /// What the files of list targets say.
+    files: Files,
+    lists: Vec<TestList>,
     exemptions: Vec<Exemption>,
     country: Option<Country>,
     now: Timestamp,
     /// QNAME, and where the reply leads from there.
     names: Vec<Name>,
+    /// What else the reply has.
+    records: Vec<Extra>,
 }
+
+/// A record of a reply beside its chain.
+#[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant, reason = "a few of them, for a moment")]
+enum Extra {
+    Address(Name, IpAddr),
+    Https(Name, Option<Name>, Vec<IpAddr>),
+    Additional(Name, IpAddr),
+}
+
+/// A name that is met, or an address of it.
+type Subject = (Name, Option<IpAddr>);
+
+/// What a target meets: how many labels its own name has, and what it covers.
+type Hit = (usize, Covers);
 
 impl World {
     fn is_below(name: &Name, ancestor: &Name) -> bool {
@@ -333,6 +398,37 @@ impl World {
 
     fn meets(name: &Name, target: &Name, covers: Covers) -> bool {
         if covers == Covers::Exact { name == target } else { Self::is_below(name, target) }
+    }
+
+    /// The public suffix of a name by ICANN's rules, in text.
+    fn suffix(text: &str) -> &str {
+        let suffix = psl::suffix(text.as_bytes()).unwrap();
+        let start = text.len() - suffix.as_bytes().len();
+        if suffix.typ() != Some(psl::Type::Private) {
+            return &text[start..];
+        }
+        Self::suffix(text[start..].split_once('.').unwrap().1)
+    }
+
+    /// How a label meets a name: the name, or one above it, is the label directly under its public suffix; or it is a
+    /// public suffix that begins with the label, by a wildcard or not.
+    fn label_hits(name: &Name, label: &str) -> Vec<Hit> {
+        let above = (1..=name.labels()).map(|labels| name.ancestor(labels));
+        let hit = |above: Name| {
+            let text = above.to_string();
+            let text = text.trim_end_matches('.');
+            let suffix = Self::suffix(text);
+            let (first, rest) = text.split_once('.').unwrap_or((text, ""));
+            let under = first == label && rest == suffix;
+            let by_wildcard = first == label && rest == "ck" && text == suffix;
+            let is_suffix = first == label && text == suffix && above == *name;
+            if under || by_wildcard {
+                Some((above.labels(), Covers::Subtree))
+            } else {
+                is_suffix.then_some((above.labels(), Covers::Exact))
+            }
+        };
+        above.filter_map(hit).collect()
     }
 
     /// Whether an exemption keeps `name` from an order, or from the lists.
@@ -352,88 +448,169 @@ impl World {
         }
     }
 
-    /// The names and kinds of the targets of an order, carried out or not, that these names meet and no exemption
-    /// takes away.
-    fn hits(&self, order: &Order, names: &[Name], at: Timestamp) -> Vec<(usize, Covers)> {
-        let mut hits = vec![];
-        for name in names.iter().filter(|name| self.reaches(order) && !self.is_exempt(name, Some(order), at)) {
-            let targets = order.targets.iter().flat_map(|target| &target.names);
-            let met = targets.filter(|(target, covers, _)| Self::meets(name, target, *covers));
-            hits.extend(met.map(|(target, covers, _)| (target.labels(), *covers)));
-        }
-        hits
-    }
-
-    fn is_in_force(order: &Order, at: Timestamp) -> bool {
-        order.state == State::InForce
-            && order.effective.is_none_or(|effective| effective <= at)
-            && order.expires.is_none_or(|expires| at < expires)
-    }
-
-    /// What is answered because of these names, if they block.
-    fn block(&self, names: &[Name], is_qname: bool) -> Option<Decided> {
-        let qname_labels = self.names[0].labels();
-        let orders = (0..self.orders.len()).filter(|number| {
-            let order = &self.orders[*number];
-            Self::is_in_force(order, self.now) && !self.hits(order, names, self.now).is_empty()
-        });
-        let orders: Vec<_> = orders.collect();
-        let first = orders.iter().min_by_key(|number| (self.orders[**number].received, &self.orders[**number].id));
-        if let Some(&number) = first {
-            let order = &self.orders[number];
-            let hits = self.hits(order, names, self.now);
-            let subtree = hits.iter().filter(|(_, covers)| *covers == Covers::Subtree).map(|(labels, _)| *labels).min();
-            let effect = match order.effect {
-                Effect::NxDomain if subtree.is_none() => Effect::NoData,
-                effect => effect,
+    /// What of a target one name or address meets.
+    fn target_hits(&self, target: &Target, (name, address): &Subject) -> Vec<Hit> {
+        if let Some(address) = address {
+            let address = match address {
+                IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or(*address, IpAddr::V4),
+                IpAddr::V4(_) => *address,
             };
-            let ends = orders.iter().filter_map(|number| self.orders[*number].expires).min();
-            let ttl = ends.map_or(60, |end| end.duration_since(self.now).as_secs().min(60) as u32);
-            let soa_labels = subtree.filter(|_| is_qname).unwrap_or(qname_labels);
-            return Some(Decided::Blocked { cause: Cause::Order(number), effect, soa_labels, ttl });
+            let met = target.addresses.iter().filter(|(prefix, _)| prefix.contains(&address));
+            return met.map(|_| (0, Covers::Subtree)).collect();
         }
+        let mut all: Vec<(Name, Covers)> =
+            target.names.iter().map(|(name, covers, _)| (name.clone(), *covers)).collect();
+        if let Some(list) = &target.list {
+            let text = str::from_utf8(&self.files[&list.file]).unwrap();
+            all.extend(text.lines().map(|line| (self::name(line), list.covers)));
+        }
+        let of_names = all.iter().filter(|(target, covers)| Self::meets(name, target, *covers));
+        let of_names = of_names.map(|(target, covers)| (target.labels(), *covers));
+        of_names.chain(target.labels.iter().flat_map(|(label, _)| Self::label_hits(name, label))).collect()
+    }
+
+    /// The targets of an order, carried out or not, that these meet and no exemption takes away.
+    fn hits<'o>(&self, order: &'o Order, subjects: &[Subject], at: Timestamp) -> Vec<(&'o Target, Vec<Hit>)> {
+        let open: Vec<_> = subjects.iter().filter(|(name, _)| !self.is_exempt(name, Some(order), at)).collect();
+        let hits = |target: &'o Target| {
+            let hits: Vec<_> = open.iter().flat_map(|subject| self.target_hits(target, subject)).collect();
+            (self.reaches(order) && !hits.is_empty()).then_some((target, hits))
+        };
+        order.targets.iter().filter_map(hits).collect()
+    }
+
+    fn is_in_force(order: &Order, target: &Target, at: Timestamp) -> bool {
+        order.state == State::InForce
+            && [order.effective, target.effective].into_iter().flatten().all(|effective| effective <= at)
+            && [order.expires, target.expires].into_iter().flatten().all(|expires| at < expires)
+            && (order.intervals.is_empty() || order.intervals.iter().any(|each| each.from <= at && at < each.until))
+    }
+
+    /// Every moment at which dates may change something.
+    fn moments(&self) -> BTreeSet<Timestamp> {
+        let of_order = |order: &Order| {
+            let targets = order.targets.iter().flat_map(|target| [target.effective, target.expires]);
+            let intervals = order.intervals.iter().flat_map(|each| [Some(each.from), Some(each.until)]);
+            targets.chain(intervals).chain([order.effective, order.expires]).collect::<Vec<_>>()
+        };
+        let exemptions = self.exemptions.iter().map(|exemption| exemption.expires);
+        self.orders.iter().flat_map(of_order).chain(exemptions).flatten().collect()
+    }
+
+    /// What is answered because of these, if they block.
+    fn block(&self, subjects: &[Subject], is_qname: bool) -> Option<Decided> {
+        let blocking = |order: &'_ Order| {
+            let mut hits = self.hits(order, subjects, self.now);
+            hits.retain(|(target, _)| Self::is_in_force(order, target, self.now));
+            hits.into_iter().map(|(target, hits)| (target.clone(), hits)).collect::<Vec<_>>()
+        };
+        let all: Vec<_> = self.orders.iter().map(blocking).collect();
+        let orders = (0..self.orders.len()).filter(|number| !all[*number].is_empty());
+        let first = orders.min_by_key(|number| (self.orders[*number].received, &self.orders[*number].id));
+        let Some(number) = first else { return self.block_by_list(subjects, is_qname) };
+        let order = &self.orders[number];
+        let hits = all[number].iter().flat_map(|(_, hits)| hits);
+        let subtree = hits.filter(|(_, covers)| *covers == Covers::Subtree).map(|(labels, _)| *labels).min();
+        let effect = match order.effect {
+            Effect::NxDomain if subtree.is_none() => Effect::NoData,
+            effect => effect,
+        };
+        let end = |order: &Order, target: &Target| {
+            let mut later = self.moments().into_iter().filter(|moment| *moment > self.now);
+            later.find(|moment| !Self::is_in_force(order, target, *moment))
+        };
+        let pairs = self.orders.iter().zip(&all);
+        let pairs = pairs.flat_map(|(order, hits)| hits.iter().map(move |(target, _)| (order, target)));
+        let ends = pairs.filter_map(|(order, target)| end(order, target)).min();
+        let ttl = ends.map_or(60, |end| end.duration_since(self.now).as_secs().min(60) as u32);
+        let soa_labels = subtree.filter(|_| is_qname).unwrap_or(self.names[0].labels());
+        Some(Decided::Blocked { cause: Cause::Order(number), effect, soa_labels, ttl })
+    }
+
+    fn block_by_list(&self, subjects: &[Subject], is_qname: bool) -> Option<Decided> {
         self.lists.iter().enumerate().find_map(|(number, list)| {
             let covers = list.settings.covers;
-            let text = String::from_utf8(list.octets.to_vec()).unwrap();
-            let open = || names.iter().filter(|name| !self.is_exempt(name, None, self.now));
-            let met: Vec<_> =
-                text.lines().map(name).filter(|target| open().any(|name| Self::meets(name, target, covers))).collect();
-            let longest = met.iter().map(Name::labels).max()?;
+            let open =
+                || subjects.iter().filter(|(name, address)| address.is_none() && !self.is_exempt(name, None, self.now));
+            let meets = |target: &Name| open().any(|(name, _)| Self::meets(name, target, covers));
+            let longest = list.text.lines().map(name).filter(meets).map(|target| target.labels()).max()?;
             let effect = match list.settings.effect {
                 Effect::NxDomain if covers == Covers::Exact => Effect::NoData,
                 effect => effect,
             };
-            let soa_labels = if is_qname && covers == Covers::Subtree { longest } else { qname_labels };
+            let is_owner = is_qname && covers == Covers::Subtree;
+            let soa_labels = if is_owner { longest } else { self.names[0].labels() };
             Some(Decided::Blocked { cause: Cause::List(number), effect, soa_labels, ttl: 60 })
         })
     }
 
-    /// The first moment from now on at which an order blocks any of the names.
-    fn coming(&self) -> Option<Timestamp> {
-        let begins = self.orders.iter().filter_map(|order| order.effective);
-        let ends = self.exemptions.iter().filter_map(|exemption| exemption.expires);
-        let moments: BTreeSet<_> = begins.chain(ends).filter(|moment| *moment > self.now).collect();
-        let blocks = |order: &Order, at| Self::is_in_force(order, at) && !self.hits(order, &self.names, at).is_empty();
-        moments.into_iter().find(|moment| self.orders.iter().any(|order| blocks(order, *moment)))
+    /// The first moment from now on at which an order blocks any of it.
+    fn coming(&self, subjects: &[Subject]) -> Option<Timestamp> {
+        let blocks = |order: &Order, at| {
+            self.hits(order, subjects, at).iter().any(|(target, _)| Self::is_in_force(order, target, at))
+        };
+        let mut later = self.moments().into_iter().filter(|moment| *moment > self.now);
+        later.find(|moment| self.orders.iter().any(|order| blocks(order, *moment)))
     }
 
-    fn trials(&self, names: &[Name]) -> BTreeSet<usize> {
+    fn trials(&self, subjects: &[Subject]) -> BTreeSet<usize> {
         let hit = |number: &usize| {
             let order = &self.orders[*number];
-            order.state == State::Trial && !self.hits(order, names, self.now).is_empty()
+            order.state == State::Trial && !self.hits(order, subjects, self.now).is_empty()
         };
         (0..self.orders.len()).filter(hit).collect()
     }
 
+    /// QNAME, and everything that the reply leads to.
+    fn subjects(&self) -> Vec<Subject> {
+        let mut subjects: Vec<Subject> = self.names.iter().map(|name| (name.clone(), None)).collect();
+        let mut services = vec![];
+        for record in &self.records {
+            match record {
+                Extra::Address(owner, address) => {
+                    subjects.extend([(owner.clone(), None), (owner.clone(), Some(*address))]);
+                }
+                Extra::Https(owner, target, hints) => {
+                    let leads_to = target.as_ref().unwrap_or(owner);
+                    subjects.extend([(owner.clone(), None), (leads_to.clone(), None)]);
+                    subjects.extend(hints.iter().map(|hint| (leads_to.clone(), Some(*hint))));
+                    services.push(leads_to.clone());
+                }
+                Extra::Additional(..) => {}
+            }
+        }
+        for record in &self.records {
+            if let Extra::Additional(owner, address) = record
+                && services.contains(owner)
+            {
+                subjects.push((owner.clone(), Some(*address)));
+            }
+        }
+        subjects
+    }
+
+    fn reply(&self) -> Reply<'static> {
+        let (mut answers, mut additional) = (links(&self.names), vec![]);
+        for record in &self.records {
+            match record {
+                Extra::Address(owner, found) => answers.push(address(owner, *found)),
+                Extra::Https(owner, target, hints) => answers.push(https(owner, target.as_ref(), hints)),
+                Extra::Additional(owner, found) => additional.push(address(owner, *found)),
+            }
+        }
+        reply_with(&self.names[0], &answers, &additional)
+    }
+
     fn decide(&self) -> (Decided, BTreeSet<usize>) {
-        if let Some(block) = self.block(&self.names[..1], true) {
-            return (block, self.trials(&self.names[..1]));
+        let subjects = self.subjects();
+        if let Some(block) = self.block(&subjects[..1], true) {
+            return (block, self.trials(&subjects[..1]));
         }
         let clean = || {
-            let ttl_max = self.coming().map(|moment| moment.duration_since(self.now).as_secs() as u32);
+            let ttl_max = self.coming(&subjects).map(|moment| moment.duration_since(self.now).as_secs() as u32);
             Decided::Clean { ttl_max }
         };
-        (self.block(&self.names, false).unwrap_or_else(clean), self.trials(&self.names))
+        (self.block(&subjects, false).unwrap_or_else(clean), self.trials(&subjects))
     }
 }
 
@@ -443,7 +620,27 @@ fn any_name() -> impl Strategy<Value = Name> {
 }
 
 fn name_of(labels_max: usize) -> impl Strategy<Value = Name> {
-    prop::collection::vec("[ab]", 1..=labels_max).prop_map(|labels| name(&format!("{}.x", labels.join("."))))
+    // An unknown top-level domain, suffixes by a rule, by a wildcard and by a private rule.
+    let suffixes = prop_oneof![8 => Just("x"), 1 => Just("co.uk"), 1 => Just("ck"), 1 => Just("github.io")];
+    let labels = prop_oneof![10 => 1..=labels_max, 1 => Just(0)];
+    (labels.prop_flat_map(|count| prop::collection::vec("[ab]", count)), suffixes).prop_map(|(mut labels, suffix)| {
+        labels.push(suffix.to_owned());
+        name(&labels.join("."))
+    })
+}
+
+fn any_label() -> impl Strategy<Value = (Box<str>, u32)> {
+    prop::sample::select(vec!["a", "b", "a", "b", "co", "x", "github"]).prop_map(|label| (label.into(), 7))
+}
+
+fn any_address() -> impl Strategy<Value = IpAddr> {
+    let addresses = ["192.0.2.1", "192.0.2.2", "198.51.100.1", "203.0.113.1", "2001:db8::1", "::ffff:192.0.2.1"];
+    prop::sample::select(addresses.to_vec()).prop_map(|address| address.parse().unwrap())
+}
+
+fn any_prefix() -> impl Strategy<Value = (ipnet::IpNet, u32)> {
+    let prefixes = ["192.0.2.0/24", "192.0.2.1/32", "198.51.100.0/25", "2001:db8::/32", "2001:db8::1/128"];
+    prop::sample::select(prefixes.to_vec()).prop_map(|prefix| (prefix.parse().unwrap(), 8))
 }
 
 fn any_covers() -> impl Strategy<Value = Covers> {
@@ -469,7 +666,41 @@ fn any_jurisdiction() -> impl Strategy<Value = Jurisdiction> {
     prop::sample::select(vec![Jurisdiction::Everywhere, countries(&["IT"]), countries(&["DE", "IT"])])
 }
 
-fn any_order() -> impl Strategy<Value = Order> {
+/// From when, and until when after that.
+fn any_life() -> impl Strategy<Value = (Option<Timestamp>, Option<Timestamp>)> {
+    (prop::option::of(any_moment()), prop::option::of(1..100i64)).prop_map(|(effective, lasts)| {
+        let end = |halves: i64| effective.unwrap_or(at(0)) + SignedDuration::from_millis(halves * 500);
+        (effective, lasts.map(end))
+    })
+}
+
+/// Apart and in their order.
+fn any_intervals() -> impl Strategy<Value = Vec<Interval>> {
+    let apart = prop::collection::btree_set(0..200i64, 1..7).prop_map(|halves| {
+        let moments: Vec<_> = halves.into_iter().map(|halves| at(halves * 500)).collect();
+        moments.chunks_exact(2).map(|pair| Interval { from: pair[0], until: pair[1] }).collect()
+    });
+    prop_oneof![3 => Just(vec![]), 1 => apart]
+}
+
+/// The names of a list target; its file is named when the world is put together.
+fn any_listed() -> impl Strategy<Value = Option<(Vec<Name>, Covers)>> {
+    prop_oneof![3 => Just(None), 1 => (prop::collection::vec(any_listed_name(), 1..3), any_covers()).prop_map(Some)]
+}
+
+fn any_target() -> impl Strategy<Value = (Target, Option<(Vec<Name>, Covers)>)> {
+    let names = prop::collection::vec((any_name(), any_covers()), 0..3);
+    let labels = prop_oneof![3 => Just(vec![]), 1 => prop::collection::vec(any_label(), 1..3)];
+    let addresses = prop_oneof![3 => Just(vec![]), 1 => prop::collection::vec(any_prefix(), 1..3)];
+    let life = prop_oneof![2 => Just((None, None)), 1 => any_life()];
+    (names, labels, addresses, any_listed(), life).prop_map(|(names, labels, addresses, listed, life)| {
+        let (effective, expires) = life;
+        (Target { labels, addresses, effective, expires, ..target(names.into_iter()) }, listed)
+    })
+}
+
+/// An order, and what the lists of its targets say.
+fn any_order() -> impl Strategy<Value = (Order, Files)> {
     let states = vec![
         State::InForce,
         State::InForce,
@@ -479,32 +710,39 @@ fn any_order() -> impl Strategy<Value = Order> {
         State::Suspended,
         State::Lifted,
     ];
-    let life = (prop::option::of(any_moment()), prop::option::of(1..100i64));
-    let targets = prop::collection::vec(prop::collection::vec((any_name(), any_covers()), 1..3), 1..3);
+    let targets = prop::collection::vec(any_target(), 1..3);
     let what = (prop::sample::select(states), any_effect(), any_jurisdiction(), any::<bool>());
-    (0..3i64, life, targets, what).prop_map(|(received, (effective, lasts), targets, what)| {
+    (0..3i64, any_life(), any_intervals(), targets, what).prop_map(|(received, life, intervals, targets, what)| {
         let (state, effect, jurisdiction, blocks_unknown_origin) = what;
-        let expires = lasts.map(|halves| effective.unwrap_or(at(0)) + SignedDuration::from_millis(halves * 500));
-        let targets = targets.into_iter().map(|names| target(names.into_iter())).collect();
+        let (effective, expires) = life;
+        let mut files = Files::new();
+        let listed = targets.into_iter().enumerate().map(|(place, (target, listed))| {
+            let list = listed.map(|(names, covers)| {
+                let file = PathBuf::from(format!("{place}.txt"));
+                files.insert(file.clone(), lines(&names).into_bytes());
+                ListTarget { file, format: list::Format::Domains, covers, sha256: None, line: 9 }
+            });
+            Target { list, ..target }
+        });
+        let targets = listed.collect();
         let received = at(received);
-        Order {
-            received,
-            effective,
-            expires,
-            state,
-            effect,
-            jurisdiction,
-            blocks_unknown_origin,
-            targets,
-            ..order("", &[])
-        }
+        let dated = Order { received, effective, expires, intervals, state, effect, ..order("", &[]) };
+        (Order { jurisdiction, blocks_unknown_origin, targets, ..dated }, files)
     })
 }
 
-fn any_list() -> impl Strategy<Value = LoadedList> {
-    (prop::collection::vec(any_name(), 1..4), any_covers(), any_effect()).prop_map(|(names, covers, effect)| {
-        list(&names.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"), covers, effect)
-    })
+fn lines(names: &[Name]) -> String {
+    names.iter().map(|name| format!("{name}\n")).collect()
+}
+
+/// A top-level domain is a fault in a list.
+fn any_listed_name() -> impl Strategy<Value = Name> {
+    any_name().prop_filter("one label", |name| name.labels() > 1)
+}
+
+fn any_list() -> impl Strategy<Value = TestList> {
+    (prop::collection::vec(any_listed_name(), 1..4), any_covers(), any_effect())
+        .prop_map(|(names, covers, effect)| TestList { text: lines(&names), ..list("", covers, effect) })
 }
 
 fn any_exemption() -> impl Strategy<Value = Exemption> {
@@ -514,20 +752,42 @@ fn any_exemption() -> impl Strategy<Value = Exemption> {
         .prop_map(|(name, expires, overrides)| exempt(&name.to_string(), expires, overrides))
 }
 
+fn any_extra() -> impl Strategy<Value = Extra> {
+    prop_oneof![
+        (any_name(), any_address()).prop_map(|(owner, address)| Extra::Address(owner, address)),
+        (any_name(), prop::option::of(any_name()), prop::collection::vec(any_address(), 0..3))
+            .prop_map(|(owner, target, hints)| Extra::Https(owner, target, hints)),
+        (any_name(), any_address()).prop_map(|(owner, address)| Extra::Additional(owner, address)),
+    ]
+}
+
 fn any_world() -> impl Strategy<Value = World> {
     let rules = (
         prop::collection::vec(any_order(), 0..5),
         prop::collection::vec(any_list(), 0..3),
         prop::collection::vec(any_exemption(), 0..4),
     );
-    let asked = (any_country(), any_moment(), 0..2i64, prop::collection::vec(any_name(), 1..5));
-    (rules, asked).prop_map(|((mut orders, lists, exemptions), (country, now, quarter, names))| {
-        for (number, order) in orders.iter_mut().enumerate() {
+    let names = prop::collection::vec(any_name(), 1..5);
+    let asked = (any_country(), any_moment(), 0..2i64, names, prop::collection::vec(any_extra(), 0..4));
+    (rules, asked).prop_map(|((orders, mut lists, exemptions), (country, now, quarter, names, records))| {
+        let mut all = Files::new();
+        let mut named = vec![];
+        for (number, (mut order, files)) in orders.into_iter().enumerate() {
             // Ids in another order than the files.
             order.id = format!("o{}", (number * 3 + 1) % 5);
+            let folder = PathBuf::from(&order.id);
+            all.extend(files.into_iter().map(|(file, text)| (folder.join(file), text)));
+            for list in order.targets.iter_mut().filter_map(|target| target.list.as_mut()) {
+                list.file = folder.join(&list.file);
+            }
+            named.push(order);
+        }
+        for (number, list) in lists.iter_mut().enumerate() {
+            list.settings.name = format!("l{number}");
+            list.settings.file = PathBuf::from(format!("l{number}.txt"));
         }
         let now = now + SignedDuration::from_millis(250 * quarter);
-        World { orders, lists, exemptions, country, now, names }
+        World { orders: named, files: all, lists, exemptions, country, now, names, records }
     })
 }
 
@@ -536,9 +796,9 @@ proptest! {
 
     #[test]
     fn it_decides_as_a_naive_reader_of_the_design(world in any_world()) {
-        let policy = policy(&world.orders, &world.lists, &world.exemptions);
+        let policy = policy_with(&world.orders, &world.lists, &world.exemptions, world.files.clone());
         let view = View { country: world.country };
-        let reply = chain(&world.names);
+        let reply = world.reply();
         let (wanted, trials) = world.decide();
         for kept in [true, false] {
             let (decided, told) = decide(&policy, &reply, &world.names[0], view, world.now, kept);

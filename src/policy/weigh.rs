@@ -1,10 +1,12 @@
 //! The rule of decision: orders first, then exemptions, then the operator's lists.
 
+use std::net::IpAddr;
+
 use jiff::Timestamp;
 
-use super::index::{Covers, Rule, RuleId};
-use super::order::{Order, Standing};
-use super::{Cause, Finding, Permitted, Policy, Source, View};
+use super::index::{Covers, RuleId};
+use super::order::{Order, Standing, Target};
+use super::{Cause, Finding, Lead, Permitted, Policy, Source, View};
 use crate::dns::Name;
 
 /// The most orders in trial that one name is counted for.
@@ -91,9 +93,24 @@ impl<'p> Weighing<'p> {
     /// Weighs every rule that a name meets.
     pub(super) fn name(&mut self, name: &Name) {
         let policy = self.policy;
-        policy.compiled.index.meet(name, |id, labels| {
+        policy.compiled.meet(name, |id, labels| {
             // Met again for the exemptions of the same name: only when a rule was met at all, which is rare.
-            self.rule(id, labels, |each| policy.compiled.index.meet(name, |id, _| each(id)));
+            self.rule(id, labels, |each| policy.compiled.meet(name, |id, _| each(id)));
+        });
+    }
+
+    /// Weighs every rule that a reply's name or address meets. The exemptions of an address are those of its owner.
+    pub(super) fn lead(&mut self, lead: &Lead<'_>) {
+        match *lead {
+            Lead::Name(name) => self.name(name),
+            Lead::Address(owner, address) => self.address(owner, address),
+        }
+    }
+
+    fn address(&mut self, owner: &Name, address: IpAddr) {
+        let policy = self.policy;
+        policy.compiled.index.meet_address(address, |id| {
+            self.rule(id, 0, |each| policy.compiled.meet(owner, |id, _| each(id)));
         });
     }
 
@@ -132,31 +149,29 @@ impl<'p> Weighing<'p> {
 
     fn rule(&mut self, id: RuleId, labels: usize, same_name: impl Fn(&mut dyn FnMut(RuleId))) {
         let compiled = &self.policy.compiled;
-        let rule = compiled.index.rule(id);
-        let (bearing, exempt_until) = bearing(self.policy, rule, self.view, self.now, same_name);
-        match (compiled.sources[usize::from(rule.source.0)], bearing) {
-            (Source::Order(number), Bearing::Blocks) => {
-                let winner = Winner { cause: Cause::Order(number), covers: rule.covers, labels, rule: id };
-                self.take_order(number, winner);
+        let (bearing, exempt_until) = bearing(self.policy, id, self.view, self.now, same_name);
+        let winner = |cause| Winner { cause, covers: compiled.index.rule(id).covers, labels, rule: id };
+        match (compiled.source(id), bearing) {
+            (Source::Order { order, target }, Bearing::Blocks) => {
+                let (held, target) = compiled.target(order, target);
+                sooner(&mut self.ends, held.ends(target, self.now));
+                self.take_order(order, winner(Cause::Order(order)));
             }
-            (Source::Order(number), Bearing::Trial) => self.trials.add(number),
-            (Source::Order(_), Bearing::Coming(moment)) => sooner(&mut self.coming, Some(moment)),
-            (Source::Order(_), Bearing::Exempt(_)) => sooner(&mut self.coming, exempt_until),
-            (Source::List(number), Bearing::Blocks) => {
-                let winner = Winner { cause: Cause::List(number), covers: rule.covers, labels, rule: id };
-                self.take_list(number, winner);
-            }
+            (Source::Order { order, .. }, Bearing::Trial) => self.trials.add(order),
+            (Source::Order { .. }, Bearing::Coming(moment)) => sooner(&mut self.coming, Some(moment)),
+            (Source::Order { .. }, Bearing::Exempt(_)) => sooner(&mut self.coming, exempt_until),
+            (Source::List(number), Bearing::Blocks) => self.take_list(number, winner(Cause::List(number))),
             _ => {}
         }
     }
 
-    /// The order received first decides, then the lower id; of one order's rules, the first met that covers a subtree.
+    /// The order received first decides, then the lower id; of one order's rules one that covers a subtree, and of
+    /// those the one nearest to the root.
     fn take_order(&mut self, number: usize, winner: Winner) {
         let order = |number: usize| &self.policy.compiled.orders[number].loaded.order;
-        sooner(&mut self.ends, order(number).expires);
         let wins = match self.order {
             None => true,
-            Some((other, held)) if other == number => held.covers == Covers::Exact && winner.covers == Covers::Subtree,
+            Some((other, held)) if other == number => (winner.covers, winner.labels) < (held.covers, held.labels),
             Some((other, _)) => precedence(order(number)) < precedence(order(other)),
         };
         if wins {
@@ -181,18 +196,19 @@ pub(super) fn precedence(order: &Order) -> (Timestamp, &str) {
 /// the same: the exemption has ended, the order has begun, and it has not ended yet.
 pub(super) fn bearing(
     policy: &Policy,
-    rule: Rule,
+    id: RuleId,
     view: View,
     now: Timestamp,
     same_name: impl Fn(&mut dyn FnMut(RuleId)),
 ) -> (Bearing, Option<Timestamp>) {
     let compiled = &policy.compiled;
-    let (bearing, order) = match compiled.sources[usize::from(rule.source.0)] {
+    let (bearing, order) = match compiled.source(id) {
         Source::Exemption(_) => return (Bearing::IsExemption, None),
+        Source::Nobody => return (Bearing::Idle, None),
         Source::List(_) => (Bearing::Blocks, None),
-        Source::Order(number) => {
-            let order = &compiled.orders[number].loaded.order;
-            (order_bearing(order, view, now), Some(order))
+        Source::Order { order, target } => {
+            let (order, target) = compiled.target(order, target);
+            (order_bearing(order, target, view, now), Some((order, target)))
         }
     };
     if bearing == Bearing::Idle || compiled.exemptions.is_empty() {
@@ -200,9 +216,8 @@ pub(super) fn bearing(
     }
     let mut found: Option<usize> = None;
     same_name(&mut |id| {
-        let other = compiled.index.rule(id);
-        if let Source::Exemption(number) = compiled.sources[usize::from(other.source.0)]
-            && holds(policy, number, order, now)
+        if let Source::Exemption(number) = compiled.source(id)
+            && holds(policy, number, order.map(|(order, _)| order), now)
         {
             found = Some(found.map_or(number, |held| longer(policy, held, number)));
         }
@@ -214,8 +229,16 @@ pub(super) fn bearing(
         Bearing::Coming(moment) => end.map(|end| end.max(moment)),
         _ => None,
     };
-    let order_ends = order.and_then(|order| order.expires);
-    (Bearing::Exempt(number), until.filter(|until| order_ends.is_none_or(|end| *until < end)))
+    let blocks_from = |until| order.and_then(|(order, target)| blocks_from(order, target, until));
+    (Bearing::Exempt(number), until.and_then(blocks_from))
+}
+
+/// The first moment, from this one on, at which one of an order's targets is in force.
+fn blocks_from(order: &Order, target: &Target, moment: Timestamp) -> Option<Timestamp> {
+    match order.standing_of(target, moment) {
+        Standing::InForce => Some(moment),
+        _ => order.begins(target, moment),
+    }
 }
 
 /// Of two exemptions the one that holds longer.
@@ -231,14 +254,14 @@ fn holds(policy: &Policy, number: usize, order: Option<&Order>, now: Timestamp) 
         && order.is_none_or(|order| exemption.overrides_order.as_deref() == Some(order.id.as_str()))
 }
 
-fn order_bearing(order: &Order, view: View, now: Timestamp) -> Bearing {
+fn order_bearing(order: &Order, target: &Target, view: View, now: Timestamp) -> Bearing {
     if !order.applies_to(view.country) {
         return Bearing::Idle;
     }
-    match order.standing(now) {
+    match order.standing_of(target, now) {
         Standing::InForce => Bearing::Blocks,
         Standing::Trial => Bearing::Trial,
-        Standing::Waiting => order.effective.map_or(Bearing::Idle, Bearing::Coming),
+        Standing::Waiting => order.begins(target, now).map_or(Bearing::Idle, Bearing::Coming),
         Standing::Draft | Standing::Suspended | Standing::Expired | Standing::Lifted => Bearing::Idle,
     }
 }

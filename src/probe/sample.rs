@@ -52,7 +52,7 @@ pub(super) fn of(policy: &Policy, number: usize, now: Timestamp) -> Vec<Question
     let in_force = |(_, target): &(usize, &Target)| order.standing_of(target, now) == Standing::InForce;
     let targets = order.targets.iter().enumerate().filter(in_force);
     targets
-        .flat_map(|(place, target)| of_target(policy, order, target, policy.listed_sample(number, place), now))
+        .flat_map(|(place, target)| of_target(policy, order, target, &policy.listed_sample(number, place), now))
         .collect()
 }
 

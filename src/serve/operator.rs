@@ -15,12 +15,13 @@ use super::Refusal;
 use crate::admin::{self, ExplainQuery, Operator};
 use crate::config::Config;
 use crate::dns::{Name, Qtype};
+use crate::ledger::Ledger;
 use crate::local::Locals;
 use crate::pipeline::{self, Pipeline};
 use crate::policy::Policy;
 use crate::policy::explain::{Question, Verdict};
 use crate::policy::load::{self, Settings, load};
-use crate::telemetry::exposition::{Scrape, UpstreamScrape};
+use crate::telemetry::exposition::{LedgerScrape, Scrape, UpstreamScrape};
 use crate::telemetry::health::{Health, Snapshot};
 use crate::tls::Certificates;
 use crate::upstream::{LATENCY_BOUNDS_MS, Status};
@@ -31,22 +32,15 @@ const UPSTREAM_CHECK: Duration = Duration::from_millis(500);
 /// Answers the operator from the parts.
 #[derive(Debug)]
 pub(super) struct Desk {
-    pipeline: Arc<Pipeline>,
-    certificates: Arc<Certificates>,
-    health: Health,
-    started: Timestamp,
+    pub(super) pipeline: Arc<Pipeline>,
+    pub(super) certificates: Arc<Certificates>,
+    pub(super) health: Health,
+    /// None: none is kept.
+    pub(super) ledger: Option<Arc<Ledger>>,
+    pub(super) started: Timestamp,
 }
 
 impl Desk {
-    pub(super) fn new(
-        pipeline: Arc<Pipeline>,
-        certificates: Arc<Certificates>,
-        health: Health,
-        started: Timestamp,
-    ) -> Self {
-        Self { pipeline, certificates, health, started }
-    }
-
     fn scrape(&self) -> Scrape {
         let (policy, now) = (self.pipeline.policy(), Timestamp::now());
         Scrape {
@@ -59,6 +53,7 @@ impl Desk {
             cache_octets: self.pipeline.cache().octets() as u64,
             upstreams: self.pipeline.upstream().status().iter().map(upstream_scrape).collect(),
             certificate_expiry: Some(self.certificates.not_after()),
+            ledger: self.ledger.as_deref().map(ledger_scrape),
         }
     }
 }
@@ -87,6 +82,11 @@ impl Operator for Desk {
             serde_json::to_value(explanation).map_err(|error| error.to_string())
         })
     }
+}
+
+fn ledger_scrape(ledger: &Ledger) -> LedgerScrape {
+    let head = ledger.head().map(|head| (head.number, head.hash.to_string()));
+    LedgerScrape { head, waiting: ledger.waiting() as u64 }
 }
 
 fn lines(policy: &Policy) -> Value {

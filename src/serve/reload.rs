@@ -10,6 +10,7 @@ use notify::Watcher;
 use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+use super::bookkeeping::Books;
 use crate::config::Config;
 use crate::mistake::Mistake;
 use crate::pipeline::Pipeline;
@@ -39,10 +40,13 @@ pub(super) struct Reloader {
     pub(super) pipeline: Arc<Pipeline>,
     pub(super) certificates: Arc<Certificates>,
     pub(super) health: Health,
+    pub(super) books: Books,
     /// The sections that have changed and wait for a restart.
     pub(super) waiting: Vec<&'static str>,
     /// When the time of day was last looked at.
     pub(super) looked: Timestamp,
+    /// The files of orders' list targets.
+    pub(super) list_targets: Vec<PathBuf>,
 }
 
 /// A file as it was when it was last looked at; None: it was not there.
@@ -98,14 +102,18 @@ impl Reloader {
         if policy.changed_since_made(now) {
             tracing::info!(in_force = policy.orders_in_force(now), "an order has begun or ended");
             self.pipeline.install(policy.next(now));
+            self.books.note_generation(&self.pipeline.policy(), now);
         }
     }
 
     async fn reload(&mut self) {
         self.reload_certificate();
         // Orders and lists are read again even where the configuration cannot be: an order does not wait for it.
-        match Config::read(&self.config_path) {
-            Ok(config) => self.take(config),
+        match Config::read_with_digest(&self.config_path) {
+            Ok((config, digest)) => {
+                self.books.config = digest;
+                self.take(config);
+            }
             Err(mistakes) => self.health.degrade("configuration", Some(tell(&mistakes))),
         }
         self.reload_policy().await;
@@ -119,7 +127,9 @@ impl Reloader {
             tracing::warn!(section, "changed; it takes effect after a restart");
         }
         self.waiting = waiting;
-        self.config.policy = config.policy;
+        // Our name and our port are those that we were started with.
+        let pages = self.config.policy.pages.take();
+        self.config.policy = load::Settings { pages, ..config.policy };
     }
 
     fn reload_certificate(&self) {
@@ -144,25 +154,29 @@ impl Reloader {
         }
     }
 
-    async fn reload_policy(&self) {
+    async fn reload_policy(&mut self) {
         let (settings, pipeline) = (self.config.policy.clone(), Arc::clone(&self.pipeline));
+        let books = self.books.clone();
         let generation = pipeline.policy().generation() + 1;
-        // Off the runtime: a million names take a second. The old policy is dropped there too.
+        // Off the runtime: a million names of a list that has changed take a second. The old policy is dropped there too.
         let made = tokio::task::spawn_blocking(move || {
             let now = Timestamp::now();
             let orders = pipeline.policy().orders().iter().map(|order| order.loaded.clone()).collect();
-            let database = pipeline.policy().database().cloned();
-            let before = load::Before { orders, database, ..load::Before::default() };
+            let held = pipeline.policy();
+            let (bulk, database) = (held.bulk(), held.database().cloned());
+            let before = load::Before { orders, bulk, database, ..load::Before::default() };
             let loaded = load::load(&settings, &before, now);
             let policy = Policy::compile(&loaded, generation, now)?;
             let rules = policy.rules();
             pipeline.install(policy);
+            books.note_generation(&pipeline.policy(), now);
             Ok::<_, String>((loaded, rules))
         });
         match made.await {
             Ok(Ok((loaded, rules))) => {
                 tracing::info!(generation, rules, orders = loaded.orders.len(), "policy in force");
                 tell_loaded(&self.health, &loaded);
+                self.list_targets = loaded.files;
             }
             Ok(Err(what)) => self.health.degrade("orders", Some(format!("{what}; the policy stays as it was"))),
             Err(error) => {
@@ -175,7 +189,8 @@ impl Reloader {
         let lists = self.config.policy.lists.iter().map(|list| list.file.clone());
         let tls = &self.config.tls;
         let fixed = [self.config_path.clone(), tls.certificate.clone(), tls.key.clone()];
-        fixed.into_iter().chain(lists).chain(self.config.policy.origin.database.clone()).collect()
+        let database = self.config.policy.origin.database.clone();
+        fixed.into_iter().chain(lists).chain(database).chain(self.list_targets.iter().cloned()).collect()
     }
 
     fn folders(&self) -> Vec<PathBuf> {
@@ -311,6 +326,7 @@ fn needing_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("[upstream]", old.upstream != new.upstream),
         ("[upstream], [cache] or [limits]", old.pipeline != new.pipeline),
         ("[cache]", old.cache != new.cache),
+        ("[state] ledger", old.ledger != new.ledger),
     ];
     sections.into_iter().filter(|(_, changed)| *changed).map(|(section, _)| section).collect()
 }

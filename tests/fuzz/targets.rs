@@ -3,6 +3,7 @@
 //! Shared by `tests/fuzz.rs` (stable, as plain tests) and `fuzz/` (`cargo fuzz`).
 
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,12 +12,14 @@ use bailiwick::config::Config;
 use bailiwick::dns::edns::Asked;
 use bailiwick::dns::message::{Header, Question, Records};
 use bailiwick::dns::{Name, Qclass, Qtype};
+use bailiwick::ledger::{self, Event, Note};
 use bailiwick::listener::doh::forwarded::{self, Source as Hop};
 use bailiwick::listener::doh::frames::Frames;
 use bailiwick::listener::doh::request::{self, Source, URL_MESSAGE_OCTETS_MAX};
 use bailiwick::listener::dot::framer::Framer;
 use bailiwick::listener::proxy;
 use bailiwick::listener::trust::Prefixes;
+use bailiwick::pages::accept::{self, Form};
 use bailiwick::policy::list::{self, Format};
 use bailiwick::policy::order::Order;
 use bailiwick::policy::origin::{self, Country, Database, Origin};
@@ -91,7 +94,7 @@ pub fn name_text(octets: &[u8]) {
 
 /// The RDATA of an OPT.
 pub fn opt(octets: &[u8]) {
-    let _ = Asked::read([0, 0, 0x80, 0], octets);
+    let _ = Asked::read([0, 0, 0x80, 0], octets, NonZeroU16::new(65_001));
 }
 
 fn list(format: Format, octets: &[u8]) {
@@ -235,6 +238,19 @@ pub fn resolv_conf(octets: &[u8]) {
     assert!(system::parse(&String::from_utf8_lossy(octets)).len() <= system::SYSTEM_RESOLVERS_MAX, "within its bound");
 }
 
+/// The field Accept of a request for a page. JSON is sent only to those who could mean it; lines are one list.
+pub fn accept(octets: &[u8]) {
+    let Ok(text) = std::str::from_utf8(octets) else { return };
+    let form = accept::preferred(text.lines());
+    let may_mean_json = text.contains("/*") || text.to_ascii_lowercase().contains("application/json");
+    assert!(form == Form::Html || may_mean_json, "nobody asked for JSON");
+    assert_eq!(
+        accept::preferred([text.lines().collect::<Vec<_>>().join(",").as_str()].into_iter()),
+        form,
+        "lines are one list"
+    );
+}
+
 /// The query of `/explain`. What is read can be written and read again.
 pub fn explain_query(octets: &[u8]) {
     let Ok(text) = std::str::from_utf8(octets) else { return };
@@ -257,5 +273,22 @@ pub fn database(octets: &[u8]) {
             place(IpAddr::V6(address.into()));
             place(IpAddr::V4((address as u32).into()));
         }
+    }
+}
+
+/// A line of a ledger that somebody hands in, and all that is made of it.
+pub fn ledger_line(octets: &[u8]) {
+    if let Some(key) = ledger::verify::key_named_in(octets) {
+        assert_eq!(key.to_string().parse(), Ok(key), "what was written is read");
+        let case = ledger::report::Case::gather(octets, key, "it-1", Timestamp::UNIX_EPOCH);
+        assert!(!ledger::page::page(&case).contains("<script"), "nothing acts");
+    }
+    let Ok(line) = ledger::line::Line::read(octets) else { return };
+    assert_eq!(line.octets(), octets, "nothing is left out");
+    let Some(event) = line.event() else { return };
+    assert!(!ledger::words::sentence(&event).contains(char::is_control), "nothing for a terminal to obey");
+    if let Event::Node(Note::Probe(probe)) = event {
+        let case = ledger::probed::ProbeCase::read(line.number, line.at, probe);
+        assert!(!case.question.is_empty() && !case.answered.is_empty(), "something is said");
     }
 }

@@ -74,10 +74,18 @@ impl Addressee {
     /// 200 with a DNS answer, whatever its RCODE (RFC 8484 §4.2.1). `text` lends room for what headers say.
     pub(super) fn answer(self, message: Bytes, written: Written, text: &mut BytesMut) -> Response<Body> {
         let fields = [
-            (header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE)),
-            (header::CACHE_CONTROL, cache_control(written.max_age, text)),
+            (Some(header::CONTENT_TYPE), HeaderValue::from_static(MEDIA_TYPE)),
+            (Some(header::CACHE_CONTROL), cache_control(written.max_age, text)),
         ];
         self.respond(fields, message, text)
+    }
+
+    /// A page, as it was made: its status, its fields and its body.
+    pub(super) fn page(self, page: Response<Bytes>, text: &mut BytesMut) -> Response<Body> {
+        let (head, octets) = page.into_parts();
+        let mut response = self.respond(head.headers, octets, text);
+        *response.status_mut() = head.status;
+        response
     }
 
     /// An error of HTTP, with a sentence for whoever looks at it.
@@ -85,8 +93,8 @@ impl Addressee {
         // The rest of the body may come yet, and must not be read as a request.
         self.close |= refusal == Refusal::BodyTimeout;
         let fields = [
-            (header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8")),
-            (header::CACHE_CONTROL, HeaderValue::from_static(NOT_AT_ALL)),
+            (Some(header::CONTENT_TYPE), HeaderValue::from_static("text/plain; charset=utf-8")),
+            (Some(header::CACHE_CONTROL), HeaderValue::from_static(NOT_AT_ALL)),
         ];
         let (status, sentence) = refusal.response();
         let mut response = self.respond(fields, Bytes::from_static(sentence.as_bytes()), text);
@@ -100,12 +108,12 @@ impl Addressee {
 
     fn respond(
         mut self,
-        fields: [(header::HeaderName, HeaderValue); 2],
+        fields: impl IntoIterator<Item = (Option<header::HeaderName>, HeaderValue)>,
         octets: Bytes,
         text: &mut BytesMut,
     ) -> Response<Body> {
         let mut headers = HeaderMap::with_capacity(FIELDS);
-        headers.extend(fields.map(|(name, value)| (Some(name), value)));
+        headers.extend(fields);
         // Said here, so that HEAD has it too.
         headers.insert(header::CONTENT_LENGTH, value(text, format_args!("{}", octets.len())));
         if self.close {

@@ -25,6 +25,21 @@ struct Canned {
     waiting: Arc<AtomicUsize>,
 }
 
+/// One page, at `/page`: its method and its moment.
+#[derive(Debug)]
+struct Page;
+
+impl Pages for Page {
+    fn has(&self, path: &str) -> bool {
+        path == "/page"
+    }
+
+    fn respond(&self, head: &Parts, now: Timestamp) -> Response<Bytes> {
+        let response = Response::builder().status(203).header("vary", "Accept");
+        response.body(format!("{} at {now}", head.method).into()).unwrap()
+    }
+}
+
 /// Counts one for as long as it lives.
 struct Counted(Arc<AtomicUsize>);
 
@@ -78,6 +93,14 @@ impl Ask for Canned {
             })),
             _ => Step::Answered(answer.0.freeze(), written),
         })
+    }
+
+    fn pages(&self) -> Option<&dyn Pages> {
+        Some(&Page)
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::UNIX_EPOCH
     }
 
     fn met(&self, bound: Bound) {
@@ -195,6 +218,31 @@ async fn http1_errors_say_what_and_keep_the_connection() {
     assert_eq!(statuses(&heard), ["400", "400"], "RFC 9112 §3.2");
     let (heard, ..) = served(false).say(b"CONNECT x:443 HTTP/1.1\r\nhost: x\r\n\r\n").await;
     assert_eq!(statuses(&heard), ["405"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn http1_pages_stand_beside_answers() {
+    let requests = "GET /page?a=b HTTP/1.1\r\nhost: x\r\n\r\nGET /page/ HTTP/1.1\r\nhost: x\r\n\r\n\
+        POST /page HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\n\r\na=b";
+    let (heard, ..) = served(false).say(format!("{requests}{}", get("last")).as_bytes()).await;
+    assert_eq!(statuses(&heard), ["203", "404", "203", "200"], "{heard}");
+    assert!(heard.contains("\r\nvary: Accept\r\ncontent-length: 27\r\n"), "{heard}");
+    assert!(heard.contains("GET at 1970-01-01T00:00:00Z") && heard.contains("POST at") && heard.ends_with("last"));
+    let (heard, ..) = served(false).say(b"HEAD /page HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    assert!(heard.contains("\r\ncontent-length: 28\r\n") && heard.ends_with("\r\n\r\n"), "{heard}");
+    let (heard, ..) = served(false).say(b"GET /page HTTP/1.1\r\n\r\n").await;
+    assert_eq!(statuses(&heard), ["400"], "what holds for requests holds for these");
+}
+
+#[tokio::test(start_paused = true)]
+async fn http2_pages_stand_beside_answers() {
+    let mut client = H2::new().await;
+    for (method, body) in [(Method::GET, "GET at 1970-01-01T00:00:00Z"), (Method::HEAD, "")] {
+        let request = Request::builder().method(method).uri("https://x/page").body(()).unwrap();
+        let page = client.ask(request, &[]).await;
+        assert_eq!((page.status().as_u16(), page.body().as_ref()), (203, body.as_bytes()));
+    }
+    assert_eq!(client.ask(h2_get("tag"), &[]).await.status(), StatusCode::OK);
 }
 
 #[tokio::test(start_paused = true)]

@@ -35,6 +35,11 @@ impl Copies {
         keys
     }
 
+    /// Whether there is a copy under a key, or none is to be kept.
+    pub(super) fn has(&self, key: &OsStr) -> bool {
+        self.folder.is_none() || self.path(key).is_some_and(|path| path.exists())
+    }
+
     /// The copy under a key, if there is one.
     pub(super) fn read(&self, key: &OsStr, octets_max: u64) -> Option<Vec<u8>> {
         read_file(&self.path(key)?, octets_max).ok()

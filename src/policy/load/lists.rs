@@ -1,115 +1,247 @@
-//! Reads the operator's lists; one that cannot be read, or was emptied, stays what its last good copy says.
+//! Reads the operator's lists and those of orders; one that cannot be read, or was emptied, stays what its last good
+//! copy says.
 
-use std::ffi::{OsStr, OsString};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use super::bulk::{Bulk, Choice, Content, Names, Wanted};
 use super::copies::Copies;
-use super::{ListSettings, LoadedList, Report, Settings, read_file};
+use super::print::Print;
+use super::{ListSettings, LoadedList, LoadedOrder, Report, read_file};
+use crate::digest::Digest;
 use crate::mistake::Mistake;
-use crate::policy::list::{self, Fault, Format};
+use crate::policy::list;
+use crate::policy::order::Order;
 
 /// The largest list file that is read, in octets: a few times the largest public list there is.
 const LIST_OCTETS_MAX: u64 = 256 << 20;
 
-/// How many of a list's faults are shown; the rest are counted.
-const FAULTS_SHOWN_MAX: usize = 3;
-
-/// Every list, in the order of the configuration, and each that cannot be read as a mistake.
-pub(super) fn load(settings: &Settings, report: &mut Report) -> Vec<LoadedList> {
-    let mut copies = Copies::within(settings.state.as_deref(), "lists");
-    let keys: Vec<OsString> = settings.lists.iter().map(list_key).collect();
-    for key in copies.keys().into_iter().filter(|key| !keys.contains(key)) {
-        copies.remove(&key);
-    }
-    let lists = settings.lists.iter().filter_map(|list| load_list(list, &mut copies, report)).collect();
-    report.warnings.extend(copies.into_warnings());
-    lists
-}
-
-/// The key of a list's copy. The format is part of it: what was written in one is not read in another.
-fn list_key(list: &ListSettings) -> OsString {
-    let format = match list.format {
-        Format::Domains => "domains",
-        Format::Hosts => "hosts",
-    };
-    format!("{}.{format}", list.name).into()
-}
-
-fn load_list(settings: &ListSettings, copies: &mut Copies, report: &mut Report) -> Option<LoadedList> {
-    let key = list_key(settings);
-    let loaded = |octets: Vec<u8>, pending| LoadedList { settings: settings.clone(), octets: octets.into(), pending };
-    let read = match read_list(settings) {
-        Ok((octets, counts)) if counts.rules > 0 => {
-            copies.keep(&key, &octets);
-            warn_of_faults(settings, &counts, report);
-            return Some(loaded(octets, Vec::new()));
-        }
-        read => read,
-    };
-    let pending = |what: &str| vec![Mistake::of_file(&settings.file, what)];
-    match (read, copied_list(settings, &key, copies)) {
-        // It never had a rule, and an empty list is what its operator may want.
-        (Ok((octets, counts)), None) => {
-            report.warnings.push(format!("list {}: {} has no rule", settings.name, settings.file.display()));
-            warn_of_faults(settings, &counts, report);
-            Some(loaded(octets, Vec::new()))
-        }
-        (Ok(_), Some(copy)) => Some(loaded(copy, pending(EMPTIED))),
-        (Err(what), Some(copy)) => Some(loaded(copy, pending(&what))),
-        (Err(what), None) => {
-            report.refuse(pending(&what));
-            None
-        }
-    }
-}
+/// The most lists of one kind: their rules bear a number of 16 bits.
+const LISTS_MAX: usize = 1 << 16;
 
 /// The mistake of a list that a failed download emptied.
 pub(super) const EMPTIED: &str = "has no rule, and had some before";
 
-/// How many rules and faults a list has, and the first faults.
-#[derive(Default)]
-struct Counts {
-    rules: usize,
-    faults: usize,
-    first: Vec<Fault>,
+/// The mistake of an order's list that is about nothing.
+pub(super) const EMPTY: &str = "has no rule; an order's list names at least one name";
+
+/// Files in hand, in place of those on disk.
+pub type Files = BTreeMap<PathBuf, Vec<u8>>;
+
+/// Reads lists for one load, each file once and only where it has changed.
+pub(super) struct Desk<'a> {
+    in_hand: Option<&'a Files>,
+    before: &'a Bulk,
+    copies: Copies,
+    read: HashMap<PathBuf, Result<Arc<[u8]>, String>>,
+    /// The files of list targets that were looked at.
+    looked_at: BTreeSet<PathBuf>,
 }
 
-fn read_list(settings: &ListSettings) -> Result<(Vec<u8>, Counts), String> {
-    let octets = read_file(&settings.file, LIST_OCTETS_MAX)?;
-    if let Some(what) = list::why_no_list(&octets) {
-        return Err(what.to_owned());
+impl<'a> Desk<'a> {
+    /// For files on disk; what is in `before` need not be read again.
+    pub(super) fn new(state: Option<&Path>, before: &'a Bulk) -> Self {
+        let copies = Copies::within(state, "lists");
+        Self { in_hand: None, before, copies, read: HashMap::new(), looked_at: BTreeSet::new() }
     }
-    let counts = count(settings.format, &octets);
-    Ok((octets, counts))
-}
 
-fn count(format: Format, octets: &[u8]) -> Counts {
-    let mut rules = 0;
-    let mut counts = Counts::default();
-    let fault = |fault| {
-        counts.faults += 1;
-        if counts.first.len() < FAULTS_SHOWN_MAX {
-            counts.first.push(fault);
+    /// For files in hand.
+    pub(super) fn with(files: &'a Files, before: &'a Bulk) -> Self {
+        Self { in_hand: Some(files), ..Self::new(None, before) }
+    }
+
+    /// Whether each list of an order can be had: an order without one of its lists would not be carried out whole.
+    ///
+    /// # Errors
+    /// The mistakes of those that cannot.
+    pub(super) fn demand(&mut self, order: &Order) -> Result<(), Vec<Mistake>> {
+        let wanted = Wanted::of_order(order).into_iter();
+        let missing: Vec<Mistake> =
+            wanted.filter_map(|(_, wanted)| self.choose_target(wanted).err()).flatten().collect();
+        if missing.is_empty() { Ok(()) } else { Err(missing) }
+    }
+
+    /// Reads what is left to read, and keeps what is good. An order whose list cannot be had is taken out of `orders`.
+    /// Returns the lists in the order of the configuration, all names compiled, and the files of list targets.
+    pub(super) fn finish(
+        mut self,
+        settings: &[ListSettings],
+        orders: &mut Vec<LoadedOrder>,
+        report: &mut Report,
+    ) -> (Vec<LoadedList>, Bulk, Vec<PathBuf>) {
+        let (settings, of_lists) = self.lists(settings, report);
+        let of_targets = self.targets(orders, report);
+        let lists = self.before.lists.follow(&of_lists);
+        let targets = self.before.targets.follow(&of_targets);
+        let mut loaded = Vec::with_capacity(settings.len());
+        for (settings, choice) in settings.into_iter().zip(&of_lists) {
+            let Some(held) = self.settled(&lists, choice, report) else { continue };
+            loaded.push(LoadedList { settings, octets: choice.octets(), pending: choice.pending.clone(), held });
         }
-    };
-    list::read(format, octets, |_, _| rules += 1, fault);
-    Counts { rules, ..counts }
-}
-
-/// The last good copy of a list, if it is one still.
-fn copied_list(settings: &ListSettings, key: &OsStr, copies: &Copies) -> Option<Vec<u8>> {
-    copies.read(key, LIST_OCTETS_MAX).filter(|octets| count(settings.format, octets).rules > 0)
-}
-
-/// Warns of the lines that cannot be read; the others are loaded.
-fn warn_of_faults(settings: &ListSettings, counts: &Counts, report: &mut Report) {
-    if counts.faults == 0 {
-        return;
+        for choice in &of_targets {
+            self.settled(&targets, choice, report);
+        }
+        let keys: BTreeSet<&OsString> = of_lists.iter().chain(&of_targets).map(|choice| &choice.wanted.key).collect();
+        for key in self.copies.keys().iter().filter(|key| !keys.contains(key)) {
+            self.copies.remove(key);
+        }
+        report.warnings.extend(self.copies.into_warnings());
+        (loaded, Bulk { lists, targets }, self.looked_at.into_iter().collect())
     }
-    let lines = if counts.faults == 1 { "1 fault".to_owned() } else { format!("{} faults", counts.faults) };
-    let first: Vec<String> = counts.first.iter().map(|fault| at_fault(settings, fault)).collect();
-    report.warnings.push(format!("list {}: {lines}, the first at {}", settings.name, first.join(" | ")));
+
+    fn lists(&mut self, settings: &[ListSettings], report: &mut Report) -> (Vec<ListSettings>, Vec<Choice>) {
+        let (mut of, mut choices) = (Vec::new(), Vec::new());
+        for list in settings {
+            match self.choose_list(Wanted::of_list(list), choices.len()) {
+                Ok(choice) => {
+                    of.push(list.clone());
+                    choices.push(choice);
+                }
+                Err(mistakes) => report.refuse(mistakes),
+            }
+        }
+        (of, choices)
+    }
+
+    fn targets(&mut self, orders: &mut Vec<LoadedOrder>, report: &mut Report) -> Vec<Choice> {
+        let mut choices = Vec::new();
+        orders.retain_mut(|loaded| {
+            let wanted = Wanted::of_order(&loaded.order).into_iter();
+            let chosen: Result<Vec<Choice>, _> = wanted.map(|(_, wanted)| self.choose_target(wanted)).collect();
+            let room = LISTS_MAX - choices.len();
+            match chosen {
+                Ok(chosen) if chosen.len() <= room => {
+                    loaded.pending.extend(chosen.iter().flat_map(|choice| choice.pending.iter().cloned()));
+                    choices.extend(chosen);
+                    return true;
+                }
+                Ok(_) => report.refuse(vec![Mistake::of_file(&loaded.order.file, too_many())]),
+                Err(mistakes) => report.refuse(mistakes),
+            }
+            false
+        });
+        choices
+    }
+
+    /// Keeps a copy of what is good, and says what there is to say; what was made of the choice.
+    fn settled(&mut self, names: &Names, choice: &Choice, report: &mut Report) -> Option<super::bulk::Held> {
+        let held = &names.held[names.find(&choice.wanted)?];
+        report.warnings.extend(held.warnings());
+        if choice.pending.is_empty() && held.rules > 0 {
+            match &choice.content {
+                Content::Octets(octets) => self.copies.keep(&choice.wanted.key, octets),
+                // The state folder was emptied, or could not be written to.
+                Content::Compiled(_) if !self.copies.has(&choice.wanted.key) => {
+                    if let Ok(octets) = self.octets(&choice.wanted.file) {
+                        self.copies.keep(&choice.wanted.key, &octets);
+                    }
+                }
+                Content::Compiled(_) => {}
+            }
+        }
+        Some(held.clone())
+    }
+
+    fn choose_list(&mut self, wanted: Wanted, chosen: usize) -> Result<Choice, Vec<Mistake>> {
+        if chosen >= LISTS_MAX {
+            return Err(vec![Mistake::of_file(&wanted.file, too_many())]);
+        }
+        let names = &self.before.lists;
+        match self.choose(names, wanted.clone(), EMPTIED) {
+            // It never had a rule, and an empty list is what its operator may want.
+            Err(mistakes) if mistakes.iter().all(|mistake| mistake.what == EMPTIED) => {
+                let octets = self.octets(&wanted.file).unwrap_or_default();
+                let print = self.print(&wanted.file);
+                Ok(Choice { wanted, print, pending: Vec::new(), content: Content::Octets(octets) })
+            }
+            choice => choice,
+        }
+    }
+
+    fn choose_target(&mut self, wanted: Wanted) -> Result<Choice, Vec<Mistake>> {
+        self.looked_at.insert(wanted.file.clone());
+        let names = &self.before.targets;
+        self.choose(names, wanted, EMPTY)
+    }
+
+    /// What is carried out for a list: what is compiled where the file has not changed, else the file, else what was
+    /// good before.
+    fn choose(&mut self, names: &Names, wanted: Wanted, empty: &str) -> Result<Choice, Vec<Mistake>> {
+        // Taken before the file is read: what changes meanwhile is seen the next time.
+        let print = self.print(&wanted.file);
+        if let Some(number) = names.find_unchanged(&wanted, print) {
+            let pending = names.held[number].pending.clone();
+            return Ok(Choice { wanted, print, pending, content: Content::Compiled(number) });
+        }
+        let mistake = match self.good(&wanted, empty) {
+            Ok(octets) => {
+                return Ok(Choice { wanted, print, pending: Vec::new(), content: Content::Octets(octets) });
+            }
+            Err(mistake) => mistake,
+        };
+        match self.last_good(names, &wanted) {
+            Some(content) => Ok(Choice { wanted, print, pending: vec![mistake], content }),
+            None => Err(vec![mistake]),
+        }
+    }
+
+    /// The file, if it may be carried out.
+    fn good(&mut self, wanted: &Wanted, empty: &str) -> Result<Arc<[u8]>, Mistake> {
+        let of_file = |what: &str| Mistake::of_file(&wanted.file, what);
+        let octets = self.octets(&wanted.file).map_err(|what| of_file(&what))?;
+        if let Some(what) = list::why_no_list(&octets) {
+            return Err(of_file(what));
+        }
+        let digest = Digest::of(&octets);
+        if !wanted.takes(digest) {
+            return Err(wanted.other_octets(digest));
+        }
+        if list::has_rule(wanted.format, &octets) { Ok(octets) } else { Err(of_file(empty)) }
+    }
+
+    /// What was good before: the names that are compiled, which are never older than the copy on disk.
+    fn last_good(&self, names: &Names, wanted: &Wanted) -> Option<Content> {
+        let held = |number: &usize| names.held[*number].rules > 0 && wanted.takes(names.held[*number].digest);
+        if let Some(number) = names.find(wanted).filter(held) {
+            return Some(Content::Compiled(number));
+        }
+        let copy = self.copies.read(&wanted.key, LIST_OCTETS_MAX)?;
+        let is_good = wanted.takes(Digest::of(&copy)) && list::has_rule(wanted.format, &copy);
+        is_good.then(|| Content::Octets(copy.into()))
+    }
+
+    fn print(&self, file: &Path) -> Option<Print> {
+        if self.in_hand.is_some() { None } else { Print::of(file) }
+    }
+
+    fn octets(&mut self, file: &Path) -> Result<Arc<[u8]>, String> {
+        if let Some(octets) = self.read.get(file) {
+            return octets.clone();
+        }
+        let octets: Result<Arc<[u8]>, String> = match self.in_hand {
+            Some(files) => files.get(file).map(|octets| octets.as_slice().into()).ok_or("is not there".to_owned()),
+            None => read_file(file, LIST_OCTETS_MAX).map(Into::into),
+        };
+        self.read.insert(file.to_owned(), octets.clone());
+        octets
+    }
 }
 
-fn at_fault(settings: &ListSettings, fault: &Fault) -> String {
-    format!("{}:{}:{}: {}", settings.file.display(), fault.line, fault.column, fault.what)
+fn too_many() -> String {
+    format!("is a list too many: {LISTS_MAX} are; join some of them")
+}
+
+/// The mistakes of an order whose lists are not pinned down by a `sha256`: who signs it does not see what it is about.
+#[must_use]
+pub fn lists_without_digest(order: &Order) -> Vec<Mistake> {
+    let lists = order.targets.iter().filter_map(|target| target.list.as_ref());
+    let mistake = |line: u32| Mistake {
+        file: order.file.clone(),
+        line: line as usize,
+        column: 1,
+        what: "a list in an order that takes approvals needs its sha256; add it, as sha256sum prints it".to_owned(),
+    };
+    lists.filter(|list| list.sha256.is_none()).map(|list| mistake(list.line)).collect()
 }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 
 use super::copies::Copies;
+use super::lists::Desk;
 use super::{Before, LoadedOrder, Report, Settings, read_file};
 use crate::mistake::Mistake;
 use crate::policy::order::Order;
@@ -19,11 +20,12 @@ use crate::policy::order::Order;
 pub(super) const ORDER_OCTETS_MAX: u64 = 4 << 20;
 
 /// Every order, by file name, and each file that cannot be read as a mistake.
-pub(super) fn load(settings: &Settings, before: &Before, report: &mut Report) -> Vec<LoadedOrder> {
+pub(super) fn load(settings: &Settings, before: &Before, desk: &mut Desk<'_>, report: &mut Report) -> Vec<LoadedOrder> {
     let folder = settings.orders.as_deref().unwrap_or(Path::new(""));
     let copies = Copies::within(settings.state.as_deref(), "orders");
     let mut last_good = LastGood { folder, copies, previous: &before.orders };
     let mut found = settings.orders.as_deref().map_or(Vec::new(), |folder| find(folder, &last_good, report));
+    found.iter_mut().for_each(|file| file.demand_lists(desk));
     let mut ids = refuse_second_ids(&mut found, &last_good);
     lift_vanished(&found, &ids, &mut last_good, report);
     let orders = found.into_iter().filter_map(|file| settle(file, &mut ids, &mut last_good, report)).collect();
@@ -36,6 +38,17 @@ struct Found {
     /// Its name in the folder, which is also the key of its copy.
     file_name: OsString,
     order: Result<(Order, Vec<u8>), Vec<Mistake>>,
+}
+
+impl Found {
+    /// An order whose list cannot be had is no order: what was valid before stays.
+    fn demand_lists(&mut self, desk: &mut Desk<'_>) {
+        if let Ok((order, _)) = &self.order
+            && let Err(mistakes) = desk.demand(order)
+        {
+            self.order = Err(mistakes);
+        }
+    }
 }
 
 /// Reads every order file, by file name. Where the folder itself cannot be read, each order that was good before stands

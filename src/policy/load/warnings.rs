@@ -2,20 +2,20 @@
 
 use jiff::Timestamp;
 
-use super::{Exemption, Settings};
+use super::{Bulk, Exemption, Settings};
 use crate::dns::Name;
-use crate::policy::index::Covers;
+use crate::policy::index::{Covers, suffix};
 use crate::policy::order::{Order, Standing};
 use crate::policy::origin;
 
 /// Of exemptions that have ended, or are to beat an order that there is not, or do not reach an order that blocks their
 /// name; and of each that beats an order.
-pub(super) fn of_exemptions(settings: &Settings, orders: &[&Order], now: Timestamp) -> Vec<String> {
+pub(super) fn of_exemptions(settings: &Settings, orders: &[&Order], bulk: &Bulk, now: Timestamp) -> Vec<String> {
     let warn = |exemption: &Exemption| {
         let whats = [
             has_ended(exemption, now),
             overrides(exemption, orders, now),
-            does_not_reach(exemption, &settings.exemptions, orders, now),
+            does_not_reach(exemption, &settings.exemptions, orders, bulk, now),
         ];
         let (Exemption { name, .. }, (file, line)) = (exemption, &exemption.place);
         let subject = format!("{}:{line}: exemption {name}", file.display());
@@ -44,6 +44,7 @@ fn does_not_reach(
     exemption: &Exemption,
     exemptions: &[Exemption],
     orders: &[&Order],
+    bulk: &Bulk,
     now: Timestamp,
 ) -> Option<String> {
     if !holds(exemption, now) {
@@ -55,7 +56,8 @@ fn does_not_reach(
             && exemption.name.is_at_or_below(&other.name)
     };
     let is_beaten = |order: &Order| exemptions.iter().any(|other| beats(other, order));
-    let blocks = |order: &&&Order| is_carried_out(order, now) && meets(order, &exemption.name) && !is_beaten(order);
+    let blocks =
+        |order: &&&Order| is_carried_out(order, now) && meets(order, bulk, &exemption.name) && !is_beaten(order);
     let mut blocking = orders.iter().filter(blocks);
     let id = &blocking.next()?.id;
     let more = match blocking.count() {
@@ -74,12 +76,15 @@ fn is_carried_out(order: &Order, now: Timestamp) -> bool {
     matches!(order.standing(now), Standing::InForce | Standing::Waiting)
 }
 
-/// Whether an order has a target at a name, below it, or above it with all that is below.
-fn meets(order: &Order, name: &Name) -> bool {
-    let mut targets = order.targets.iter().flat_map(|target| &target.names);
-    targets.any(|(target, covers, _)| {
+/// Whether an order has a target at a name, below it, or above it with all that is below. Of its lists only what is at
+/// the name or above it: a list is not read through for a warning. What name leads to an address nobody knows.
+fn meets(order: &Order, bulk: &Bulk, name: &Name) -> bool {
+    let mut names = order.targets.iter().flat_map(|target| &target.names);
+    let mut labels = order.targets.iter().flat_map(|target| &target.labels);
+    names.any(|(target, covers, _)| {
         target.is_at_or_below(name) || (*covers == Covers::Subtree && name.is_at_or_below(target))
-    })
+    }) || labels.any(|(label, _)| suffix::reaches(label, name))
+        || bulk.lists_of(order, name)
 }
 
 /// Of orders that cannot apply to anyone, now or once they begin: no client is told to be in one of their countries.

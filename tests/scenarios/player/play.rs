@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bailiwick::answer::Written;
 use bailiwick::pipeline::{Client, Country, Progress};
-use bailiwick::query::{Malformed, Query};
+use bailiwick::query::Malformed;
 use bytes::BytesMut;
 use tokio::task::{JoinHandle, LocalSet};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -96,8 +96,9 @@ impl<'s> Stage<'s> {
     async fn wait_until(&mut self, at: Duration) {
         loop {
             let passed = self.began.elapsed();
-            let next = self.product.moments().filter_map(|moment| self.since_start(moment));
-            let next = next.filter(|moment| (passed + Duration::from_nanos(1)..=at).contains(moment)).min();
+            let now = self.scenario.start + jiff::SignedDuration::try_from(passed).unwrap_or_default();
+            let next = self.product.next_moment(now).and_then(|moment| self.since_start(moment));
+            let next = next.filter(|moment| *moment <= at);
             sleep_until(self.began + next.unwrap_or(at)).await;
             if next.is_none() {
                 return;
@@ -136,7 +137,7 @@ impl<'s> Stage<'s> {
             script: self.script.clone(),
             troubles: self.troubles.clone(),
         };
-        let progress = match Query::read(&ask.octets, ask.transport) {
+        let progress = match pipeline.read(&ask.octets, ask.transport) {
             Ok(query) => pipeline.answer(&client, query, pipeline.clock().now(), &mut out),
             Err(Malformed::Fault(fault)) => Progress::Answered(pipeline.fault(&fault, &mut out)),
             Err(Malformed::Short | Malformed::Response) => return report.judge(None),

@@ -1,19 +1,22 @@
 //! The product as scenarios have it: built of its parts, with a scripted network and a simulated clock.
 
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bailiwick::cache::{self, Cache};
 use bailiwick::clock::Clock;
+use bailiwick::dns::edns::SdeOption;
 use bailiwick::local::{self, Locals};
 use bailiwick::mistake::Mistake;
+use bailiwick::pages;
 use bailiwick::pipeline::{self, Parts, Pipeline};
 use bailiwick::policy::Policy;
 use bailiwick::policy::index::Covers;
 use bailiwick::policy::list::Format;
-use bailiwick::policy::load::{self, Exemption, ListSettings, Loaded, LoadedDatabase, LoadedList, LoadedOrder};
+use bailiwick::policy::load::{self, Exemption, ListSettings, LoadedDatabase, LoadedOrder};
 use bailiwick::policy::order::{Effect, Order};
 use bailiwick::policy::origin::{self, Country, Database};
 use bailiwick::telemetry::Telemetry;
@@ -29,24 +32,33 @@ use super::script::{Change, Scenario, Trouble};
 pub struct Product {
     /// What is tested.
     pub pipeline: Arc<Pipeline>,
-    loaded: Loaded,
+    files: Files,
     policy: Policy,
+}
+
+/// What a policy is made from.
+struct Files {
+    settings: load::Settings,
+    orders: Vec<LoadedOrder>,
+    /// What the files of lists and of list targets say.
+    texts: load::Files,
+    database: Option<LoadedDatabase>,
 }
 
 impl Product {
     /// Builds it. The one place that knows how the parts are put together, as `serve` does.
     pub fn build(scenario: &Scenario, script: &Arc<Script>) -> Result<Self, Trouble> {
         let settings = Settings::of(scenario)?;
-        let mut loaded = settings.loaded();
+        let mut files = settings.files();
         for change in &scenario.changes {
-            apply(&mut loaded, change)?;
+            apply(&mut files, change)?;
         }
         let servers = scenario.servers.iter().map(|server| server.address).collect();
         let upstream = Upstream::new(
             &upstream::Settings { resolvers: Resolvers::Listed(servers) },
             Arc::new(Scripts(script.clone())),
         );
-        let policy = compile(&loaded, 1, scenario.start)?;
+        let policy = compile(&files, 1, scenario.start)?;
         let pipeline = Pipeline::new(Parts {
             policy: policy.clone(),
             cache: Cache::new(&settings.cache),
@@ -60,16 +72,16 @@ impl Product {
             tokio::spawn(upstream.keep_watch());
             tokio::spawn(Arc::clone(&pipeline).follow_returns());
         }
-        Ok(Self { pipeline, loaded, policy })
+        Ok(Self { pipeline, files, policy })
     }
 
     /// Changes the files and swaps the policy.
     pub fn reload(&mut self, changes: &[Change]) -> Result<(), Trouble> {
         for change in changes {
-            apply(&mut self.loaded, change)?;
+            apply(&mut self.files, change)?;
         }
         let generation = self.policy.generation() + 1;
-        self.policy = compile(&self.loaded, generation, self.pipeline.clock().now().wall)?;
+        self.policy = compile(&self.files, generation, self.pipeline.clock().now().wall)?;
         self.pipeline.install(self.policy.clone());
         Ok(())
     }
@@ -80,14 +92,19 @@ impl Product {
         self.pipeline.install(self.policy.clone());
     }
 
-    /// The moments at which an order begins or ends.
-    pub fn moments(&self) -> impl Iterator<Item = Timestamp> {
-        self.loaded.orders.iter().flat_map(|loaded| [loaded.order.effective, loaded.order.expires]).flatten()
+    /// The next moment after this one at which an order, or a target of one, begins or ends.
+    pub fn next_moment(&self, now: Timestamp) -> Option<Timestamp> {
+        self.files.orders.iter().filter_map(|loaded| loaded.order.next_change(now)).min()
     }
 }
 
-fn compile(loaded: &Loaded, generation: u64, now: Timestamp) -> Result<Policy, Trouble> {
-    Policy::compile(loaded, generation, now).map_err(|what| Trouble { line: 0, what })
+fn compile(files: &Files, generation: u64, now: Timestamp) -> Result<Policy, Trouble> {
+    let mut loaded = load::load_in_hand(&files.settings, files.orders.clone(), &files.texts, now);
+    loaded.database.clone_from(&files.database);
+    if let Some(mistake) = loaded.refused.first() {
+        return Err(Trouble { line: 0, what: mistake.to_string() });
+    }
+    Policy::compile(&loaded, generation, now).map_err(|what| Trouble { line: 0, what })
 }
 
 /// The settings of every part, from `set` lines named as in `config/bailiwick.toml`.
@@ -97,6 +114,7 @@ struct Settings {
     local: local::Settings,
     origin: origin::Settings,
     hold_fallback: bool,
+    sde_option: SdeOption,
     /// Whether the upstreams are watched: probes of those that are down, the search for loops.
     watch: bool,
 }
@@ -135,6 +153,7 @@ impl Settings {
             },
             origin: origin::Settings::default(),
             hold_fallback: true,
+            sde_option: None,
             watch: false,
         }
     }
@@ -155,6 +174,7 @@ impl Settings {
             "limits.in-flight" => self.pipeline.in_flight = usize::from(port()?),
             "limits.idle-timeout" => self.pipeline.idle_timeout = duration()?,
             "policy.hold-fallback" => self.hold_fallback = flag()?,
+            "policy.sde-option" => self.sde_option = NonZeroU16::new(port()?),
             "origin.default" => self.origin.default = Some(Country::from_code(value).ok_or("not a country")?),
             "resolver.name" => self.local.name = Some(name(value)?),
             "resolver.addresses" => self.local.addresses = addresses(value)?,
@@ -166,20 +186,15 @@ impl Settings {
         Ok(())
     }
 
-    fn loaded(&self) -> Loaded {
+    fn files(&self) -> Files {
         let settings = load::Settings {
             hold_fallback: self.hold_fallback,
+            sde_option: self.sde_option,
+            pages: self.local.name.as_ref().zip(self.local.doh_port).map(|(name, port)| pages::url(name, port)),
             origin: self.origin.clone(),
             ..load::Settings::default()
         };
-        Loaded {
-            settings,
-            orders: Vec::new(),
-            lists: Vec::new(),
-            database: None,
-            refused: Vec::new(),
-            warnings: Vec::new(),
-        }
+        Files { settings, orders: Vec::new(), texts: load::Files::new(), database: None }
     }
 }
 
@@ -192,25 +207,26 @@ fn usual_origins() -> Vec<(String, String)> {
     vec![("127.0.0.2/32".into(), "IT".into()), ("127.0.0.3/32".into(), "DE".into())]
 }
 
-fn apply(loaded: &mut Loaded, change: &Change) -> Result<(), Trouble> {
+fn apply(files: &mut Files, change: &Change) -> Result<(), Trouble> {
     match change {
         Change::Order { line, id, toml } => {
             let order = order(id, toml).map_err(|what| Trouble { line: *line, what })?;
-            loaded.orders.retain(|kept| kept.order.id != *id);
-            loaded.orders.push(LoadedOrder::of(order, toml.as_bytes()));
-            loaded.orders.sort_by(|one, other| one.order.file.cmp(&other.order.file));
+            files.orders.retain(|kept| kept.order.id != *id);
+            files.orders.push(LoadedOrder::of(order, toml.as_bytes()));
+            files.orders.sort_by(|one, other| one.order.file.cmp(&other.order.file));
         }
-        Change::List { line, .. } => {
+        Change::List { line, text, .. } => {
             let list =
                 list(change).ok_or(Trouble { line: *line, what: "not a list: NAME FORMAT COVERS EFFECT".into() })?;
-            let place = loaded.settings.lists.iter().position(|kept| kept.name == list.settings.name);
-            let place = place.unwrap_or(loaded.lists.len());
-            loaded.settings.lists.splice(place..loaded.settings.lists.len().min(place + 1), [list.settings.clone()]);
-            loaded.lists.splice(place..loaded.lists.len().min(place + 1), [list]);
+            files.texts.insert(list.file.clone(), text.as_bytes().to_vec());
+            let lists = &mut files.settings.lists;
+            let place = lists.iter().position(|kept| kept.name == list.name).unwrap_or(lists.len());
+            lists.splice(place..lists.len().min(place + 1), [list]);
         }
+        Change::File { path, text } => drop(files.texts.insert(path.clone(), text.as_bytes().to_vec())),
         Change::Exempt { line, name: text, overrides, until } => {
             let name = name(text).map_err(|what| Trouble { line: *line, what })?;
-            loaded.settings.exemptions.push(Exemption {
+            files.settings.exemptions.push(Exemption {
                 name,
                 reason: "ticket 4711".into(),
                 expires: *until,
@@ -220,21 +236,18 @@ fn apply(loaded: &mut Loaded, change: &Change) -> Result<(), Trouble> {
         }
         Change::Database { line, .. } => {
             let database = database(change).map_err(|what| Trouble { line: *line, what })?;
-            loaded.settings.origin.database = Some(database.file.clone());
-            loaded.database = Some(database);
+            files.settings.origin.database = Some(database.file.clone());
+            files.database = Some(database);
         }
         Change::WithoutDatabase => {
-            loaded.settings.origin.database = None;
-            loaded.database = None;
+            files.settings.origin.database = None;
+            files.database = None;
         }
-        Change::WithoutOrder(id) => loaded.orders.retain(|kept| kept.order.id != *id),
-        Change::WithoutList(name) => {
-            loaded.settings.lists.retain(|kept| kept.name != *name);
-            loaded.lists.retain(|kept| kept.settings.name != *name);
-        }
+        Change::WithoutOrder(id) => files.orders.retain(|kept| kept.order.id != *id),
+        Change::WithoutList(name) => files.settings.lists.retain(|kept| kept.name != *name),
         Change::WithoutExemption(text) => {
             let gone = name(text).map_err(|what| Trouble { line: 0, what })?;
-            loaded.settings.exemptions.retain(|kept| kept.name != gone);
+            files.settings.exemptions.retain(|kept| kept.name != gone);
         }
     }
     Ok(())
@@ -264,22 +277,21 @@ fn database(change: &Change) -> Result<LoadedDatabase, String> {
     Ok(LoadedDatabase::of(&PathBuf::from("countries.mmdb"), database))
 }
 
-fn list(change: &Change) -> Option<LoadedList> {
-    let Change::List { name, format, covers, effect, text, .. } = change else { return None };
+fn list(change: &Change) -> Option<ListSettings> {
+    let Change::List { name, format, covers, effect, .. } = change else { return None };
     let covers = match covers.as_str() {
         "subtree" => Covers::Subtree,
         "exact" => Covers::Exact,
         _ => return None,
     };
     let file = PathBuf::from(format!("{name}.txt"));
-    let settings = ListSettings {
+    Some(ListSettings {
         name: name.clone(),
         file,
         format: Format::from_text(format)?,
         covers,
         effect: list_effect(effect)?,
-    };
-    Some(LoadedList { settings, octets: text.as_bytes().into(), pending: Vec::new() })
+    })
 }
 
 /// `nxdomain`, `nodata`, `refused`, or `a=192.0.2.1,aaaa=2001:db8::1`.

@@ -103,23 +103,21 @@ pub fn name(text: &str) -> Result<Name, String> {
     Name::from_text(text).map_err(|error| format!("{text}: {error}"))
 }
 
-/// Splits at spaces, but not inside double quotes, which are dropped.
+/// Splits at spaces, but not inside quotes, which are dropped: double ones, or single ones that begin a word.
 pub fn words(text: &str) -> Vec<String> {
     let mut words = Vec::new();
-    let mut word = String::new();
-    let (mut quoted, mut open) = (false, false);
+    let (mut word, mut open, mut quote) = (String::new(), false, None);
     for character in text.chars() {
         match character {
-            '"' => {
-                quoted = !quoted;
-                open = true;
-            }
-            ' ' | '\t' if !quoted => {
-                if open {
-                    words.push(std::mem::take(&mut word));
-                }
+            _ if quote == Some(character) => quote = None,
+            other if quote.is_some() => word.push(other),
+            '"' => (quote, open) = (Some('"'), true),
+            '\'' if !open => (quote, open) = (Some('\''), true),
+            ' ' | '\t' if open => {
+                words.push(std::mem::take(&mut word));
                 open = false;
             }
+            ' ' | '\t' => {}
             other => {
                 word.push(other);
                 open = true;

@@ -1,7 +1,7 @@
 //! A scenario file as written becomes a [`Scenario`], or the line that cannot be read. README.md has the format.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bailiwick::dns::message::flag;
@@ -78,6 +78,8 @@ pub enum Change {
     Order { line: usize, id: String, toml: String },
     /// A list, new or in place of the one of this name.
     List { line: usize, name: String, format: String, covers: String, effect: String, text: String },
+    /// A file that orders name, new or in place of what it was.
+    File { path: PathBuf, text: String },
     /// An exemption.
     Exempt { line: usize, name: String, overrides: Option<String>, until: Option<Timestamp> },
     /// The database of countries, new or in place of the one before; `lines` as `mmdb::countries` has them.
@@ -277,7 +279,7 @@ impl Scenario {
                 self.origins.get_or_insert_default().push(((*prefix).into(), (*country).into()));
             }
             ["upstream", address] => self.servers.push(server(node, address)?),
-            ["order" | "list" | "exempt" | "database", ..] => self.changes.push(change(node)?),
+            ["order" | "list" | "file" | "exempt" | "database", ..] => self.changes.push(change(node)?),
             _ => self.steps.push(step(node)?),
         }
         Ok(())
@@ -342,6 +344,7 @@ fn change(node: &Node) -> Said<Change> {
             effect: (*effect).into(),
             text: node.block(),
         },
+        ["file", path] => Change::File { path: path.into(), text: node.block() },
         ["exempt", name, rest @ ..] => {
             let value = |key: &str| rest.iter().skip_while(|word| **word != key).nth(1).map(|word| (*word).to_owned());
             let until = value("until").map(|time| time.parse().map_err(|_| node.trouble("not a time"))).transpose()?;
@@ -357,7 +360,7 @@ fn change(node: &Node) -> Said<Change> {
         ["without", "order", id] => Change::WithoutOrder((*id).into()),
         ["without", "list", name] => Change::WithoutList((*name).into()),
         ["without", "exemption", name] => Change::WithoutExemption((*name).into()),
-        _ => return Err(node.trouble("not an order, a list, an exemption or a database")),
+        _ => return Err(node.trouble("not an order, a list, a file, an exemption or a database")),
     })
 }
 
