@@ -39,7 +39,7 @@ macro_rules! fuzzed {
     };
 }
 
-fuzzed!(query reply records name name_text opt list_domains list_hosts order config dot_frames doh_request http2_frames
+fuzzed!(query reply records name name_text opt svcb_hints list_domains list_hosts order config dot_frames doh_request http2_frames
     resolv_conf explain_query);
 
 /// The seeds of a target, by file name.
