@@ -4,10 +4,11 @@
 
 use std::hint::black_box;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bailiwick::dns::Name;
-use bailiwick::policy::index::{Builder, Covers, Index, Part, Rule, SourceId};
+use bailiwick::policy::index::{Builder, Covers, Draft, Index, Part, Rule, SourceId};
 use bailiwick::policy::list::{self, Format};
 use criterion::{Criterion, criterion_group, criterion_main};
 
@@ -41,6 +42,19 @@ fn main_benchmark(criterion: &mut Criterion) {
     bench_meet(criterion, "hit, six labels, listed", &index, &listed_six_labels(&million), true);
     bench_meet(criterion, "miss, six labels", &index, &unlisted(&million), false);
     bench_meet(criterion, "miss, six labels, beside a listed name", &index, &beside_listed(&million), false);
+
+    let ordered = beside_orders(&million);
+    bench_meet(criterion, "hit, listed name, 1,000 names of orders beside", &ordered, &listed(&million), true);
+    bench_meet(criterion, "miss, six labels, 1,000 names of orders beside", &ordered, &unlisted(&million), false);
+}
+
+/// The same names as a list's, beside those of orders.
+fn beside_orders(names: &[Name]) -> Index {
+    let mut draft = Draft::default();
+    for (line, name) in (1..).zip(names.iter().step_by(names.len() / 1_000)) {
+        draft.name(&name_of(&format!("ordered.{name}")), rule(line));
+    }
+    draft.build(Arc::new(compile(names)), Arc::default())
 }
 
 fn bench_build(criterion: &mut Criterion, octets: &[u8]) {

@@ -376,7 +376,8 @@ impl Pipeline {
         match outcome.as_ref() {
             Ok((reply, _)) => policy.explain_reply(question, &permitted, reply),
             Err(_) => {
-                let note = "no upstream answered: names behind a CNAME, DNAME, SVCB or HTTPS record were not looked at";
+                let note = "no upstream answered: addresses, and names behind a CNAME, DNAME, SVCB or HTTPS record, \
+                            were not looked at";
                 Explanation { note: Some(note.to_owned()), ..explanation }
             }
         }

@@ -46,8 +46,8 @@ impl Network for NoNetwork {
 const ORDER: &str = "id = 'milan'\nissuer = 'Test Court'\njurisdiction = ['*']\nreceived = 2026-01-01T00:00:00Z\n\
     about = 'https://court.example/orders/1'\n";
 
-fn order(id: &str, state: &str, name: &str) -> LoadedOrder {
-    let text = format!("{ORDER}state = '{state}'\n[[target]]\nsubtree = ['{name}']\n").replace("milan", id);
+fn order(id: &str, state: &str, target: &str) -> LoadedOrder {
+    let text = format!("{ORDER}state = '{state}'\n[[target]]\n{target}\n").replace("milan", id);
     LoadedOrder::of(Order::read(Path::new("x.toml"), &text).unwrap(), text.as_bytes())
 }
 
@@ -62,10 +62,16 @@ fn policy(clock: &Clock) -> Policy {
         covers: Covers::Subtree,
         effect: Effect::Address { a: Some([192, 0, 2, 1].into()), aaaa: None },
     };
-    let files = Files::from([(list.file.clone(), b"listed.example".to_vec())]);
+    let agcom = (PathBuf::from("agcom.txt"), b"ordered.example".to_vec());
+    let files = Files::from([(list.file.clone(), b"listed.example".to_vec()), agcom]);
     let settings =
         Settings { exemptions: vec![exemption], lists: vec![list], hold_fallback: true, ..Settings::default() };
-    let orders = vec![order("milan", "in-force", "blocked.example"), order("rome", "trial", "tried.example")];
+    let orders = vec![
+        order("milan", "in-force", "subtree = ['blocked.example']"),
+        order("rome", "trial", "subtree = ['tried.example']"),
+        order("turin", "in-force", "any-tld = ['ilcorsaronero', 'ilcorsaro']\naddress = ['198.51.100.0/24']"),
+        order("bari", "in-force", "list = { file = 'agcom.txt', format = 'domains', covers = 'subtree' }"),
+    ];
     let loaded = load_in_hand(&settings, orders, &files, clock.now().wall);
     Policy::compile(&loaded, 1, clock.now().wall).unwrap()
 }
@@ -84,21 +90,23 @@ fn pipeline() -> Arc<Pipeline> {
         clock,
         settings: pipeline::Settings::default(),
     });
-    for (name, target) in [
-        ("www.example.org", None),
-        ("exempt.listed.example", None),
-        ("www.tried.example", None),
-        ("chained.example.org", Some("www.blocked.example")),
+    for (name, target, address) in [
+        ("www.example.org", None, [192, 0, 2, 7]),
+        ("exempt.listed.example", None, [192, 0, 2, 7]),
+        ("www.tried.example", None, [192, 0, 2, 7]),
+        ("ilcorsaro.example.org", None, [192, 0, 2, 7]),
+        ("address.example.org", None, [198, 51, 100, 7]),
+        ("chained.example.org", Some("www.blocked.example"), [192, 0, 2, 7]),
     ] {
-        keep(&pipeline, name, target);
+        keep(&pipeline, name, target, address);
     }
     pipeline
 }
 
 /// Puts a reply into the cache: an address, or a CNAME; with what its names meet.
-fn keep(pipeline: &Pipeline, name: &str, target: Option<&str>) {
+fn keep(pipeline: &Pipeline, name: &str, target: Option<&str>, address: [u8; 4]) {
     let (name, policy, now) = (Name::from_text(name).unwrap(), pipeline.policy(), pipeline.clock().now());
-    let rdata = target.map_or(vec![192, 0, 2, 7], |target| Name::from_text(target).unwrap().as_wire().to_vec());
+    let rdata = target.map_or(address.to_vec(), |target| Name::from_text(target).unwrap().as_wire().to_vec());
     let rtype = if target.is_some() { Qtype::CNAME } else { Qtype::A };
     let mut octets = vec![0, 0, 0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0];
     octets.extend_from_slice(&Query::plain(name.clone(), Qtype::A).echo.question);
@@ -180,6 +188,19 @@ fn telling_whose_request_it_is_allocates_nothing() {
 }
 
 #[test]
+fn a_reply_whose_addresses_meet_nothing_is_looked_through_without_allocation() {
+    let (pipeline, name) = (pipeline(), Name::from_text("www.example.net").unwrap());
+    let (policy, query) = (pipeline.policy(), Query::plain(name.clone(), Qtype::HTTPS));
+    let mut octets = vec![0, 0, 0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 1];
+    octets.extend_from_slice(&query.echo.question);
+    octets.extend(b"\xc0\x0c\0\x41\0\x01\0\0\x0e\x10\0\x0b\0\x01\0\0\x04\0\x04\xc0\0\x02\x07");
+    octets.extend(b"\xc0\x0c\0\x01\0\x01\0\0\x0e\x10\0\x04\xc0\0\x02\x07");
+    let reply = Reply::read(&octets, &name, Qtype::HTTPS, Qclass::IN).unwrap();
+    let permitted = policy.admit(query, View { country: None }, pipeline.clock().now().wall, |_| {}).unwrap();
+    assert_eq!(measure(|| drop(policy.find(&permitted, &reply))).count_total, 0);
+}
+
+#[test]
 fn what_policy_or_cache_answers_allocates_nothing() {
     let pipeline = pipeline();
     for (name, rcode) in [
@@ -189,6 +210,10 @@ fn what_policy_or_cache_answers_allocates_nothing() {
         ("exempt.listed.example", Rcode::NOERROR),
         ("www.tried.example", Rcode::NOERROR),
         ("chained.example.org", Rcode::NXDOMAIN),
+        ("www.ilcorsaronero.co.uk", Rcode::NXDOMAIN),
+        ("ilcorsaro.example.org", Rcode::NOERROR),
+        ("address.example.org", Rcode::NXDOMAIN),
+        ("www.ordered.example", Rcode::NXDOMAIN),
     ] {
         for opt in OPTS {
             for transport in [Transport::Dot, Transport::Doh] {

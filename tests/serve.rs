@@ -454,6 +454,30 @@ fn lists_and_exemptions_come_by_the_configuration() {
 }
 
 #[test]
+fn the_list_of_an_order_is_followed_as_the_order_is() {
+    let upstream = upstream();
+    let server = policed(&upstream, &[("orders/.keep", ""), ("lists/.keep", "")]);
+    let file = server.folder().join("lists/agcom.txt").display().to_string();
+    let text = order("agcom", "*", "", "");
+    let list = format!("list = {{ file = '{file}', format = 'domains', covers = 'subtree' }}");
+    server.write("orders/a.toml", &text.replace("subtree = ['']", &list));
+    until("waited for", || reason(&server, "orders").contains("lists/agcom.txt: cannot be read"));
+    server.write("lists/agcom.txt", "one.example\n");
+    until("in force", || rcode(&server, OTHER, "www.one.example") == NXDOMAIN);
+    until("in order", || is_ok(&server));
+    server.write("lists/agcom.txt", "one.example\ntwo.example\n");
+    until("followed", || rcode(&server, OTHER, "two.example") == NXDOMAIN);
+    let explained = ask(&server, &["explain", "two.example", "--json"]).json();
+    assert_eq!((&explained["by"]["id"], &explained["by"]["line"]), (&"agcom".into(), &2.into()));
+    assert!(explained["by"]["file"].as_str().unwrap().ends_with("lists/agcom.txt"));
+    server.remove("lists/agcom.txt");
+    until("degraded", || reason(&server, "orders").ends_with("; its last good copy stays in force"));
+    assert_eq!(rcode(&server, OTHER, "two.example"), NXDOMAIN);
+    let listed = &ask(&server, &["orders", "--json"]).json()[0];
+    assert_eq!((&listed["state"], &listed["targets"]), (&"pending".into(), &2.into()));
+}
+
+#[test]
 fn an_order_begins_and_ends_by_the_clock() {
     let upstream = upstream();
     let server = policed(&upstream, &[("orders/.keep", "")]);

@@ -947,6 +947,29 @@ mod tests {
     }
 
     #[test]
+    fn one_list_may_be_that_of_several_targets_and_of_none_once_its_order_is_lifted() {
+        let machine = Machine::new();
+        let twice = order_of_list("x", "");
+        let second = twice.split_once("[[target]]").unwrap().1.replace("subtree", "exact");
+        machine.write_order(&format!("{twice}expires = 2026-01-02T00:00:00Z\n[[target]]{second}"));
+        machine.write("lists/a.txt", "one.example");
+        let loaded = machine.load_clean();
+        let blocked = |text: &str| blocked(&machine.load_after(&loaded), text);
+        assert_eq!(
+            (blocked("one.example"), blocked("www.one.example")),
+            (is_in_list(1), None),
+            "the subtree is expired"
+        );
+        assert_eq!(loaded.bulk.target_sources(), 2);
+        machine.remove("lists/a.txt");
+        assert_eq!(machine.load_after(&loaded).orders[0].pending.len(), 2);
+        machine.write_order(&twice.replace("in-force", "lifted"));
+        let lifted = machine.load_after(&loaded);
+        assert_eq!((lifted.orders[0].pending.len(), machine.warnings(&lifted)), (0, vec![]));
+        assert_eq!(fs::read_dir(machine.path("state/lists")).unwrap().count(), 0);
+    }
+
+    #[test]
     fn a_list_without_its_digest_is_told_where_approvals_are_asked_for() {
         let machine = Machine::new();
         machine.write_order(&order_of_list("x", ""));

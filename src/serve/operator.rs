@@ -180,7 +180,8 @@ pub fn explain(config_path: &Path, query: &ExplainQuery) -> Result<Value, Refusa
 }
 
 /// What only a running server can tell: it asks its upstreams.
-const NOT_LOOKED_AT: &str = "no server runs here: names behind a CNAME, DNAME, SVCB or HTTPS record were not looked at";
+const NOT_LOOKED_AT: &str =
+    "no server runs here: addresses, and names behind a CNAME, DNAME, SVCB or HTTPS record, were not looked at";
 
 fn ask(config: &Config, path: &str) -> Option<Result<Value, Refusal>> {
     let told = admin::fetch(config.admin?, path)?;

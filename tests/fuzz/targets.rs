@@ -11,7 +11,7 @@ use bailiwick::admin::ExplainQuery;
 use bailiwick::config::Config;
 use bailiwick::dns::edns::Asked;
 use bailiwick::dns::message::{Header, Question, Records};
-use bailiwick::dns::{Name, Qclass, Qtype};
+use bailiwick::dns::{Name, Qclass, Qtype, svcb};
 use bailiwick::ledger::{self, Event, Note};
 use bailiwick::listener::doh::forwarded::{self, Source as Hop};
 use bailiwick::listener::doh::frames::Frames;
@@ -95,6 +95,13 @@ pub fn name_text(octets: &[u8]) {
 /// The RDATA of an OPT.
 pub fn opt(octets: &[u8]) {
     let _ = Asked::read([0, 0, 0x80, 0], octets, NonZeroU16::new(65_001));
+}
+
+/// The RDATA of an SVCB or HTTPS record.
+pub fn svcb_hints(octets: &[u8]) {
+    let mut found = 0;
+    svcb::hints(octets, |_| found += 1);
+    assert!(found * 4 <= octets.len(), "each address has octets of its own");
 }
 
 fn list(format: Format, octets: &[u8]) {

@@ -18,6 +18,8 @@ use crate::dns::Name;
 /// Names and their rules, compiled.
 pub struct Part {
     rules: usize,
+    /// Whether rules stand at the root; hardly ever, so that most look-ups begin a step further down.
+    has_root: bool,
     keys: Keys,
     buckets: Box<[Bucket]>,
     arena: Box<[u8]>,
@@ -34,6 +36,9 @@ impl Part {
     /// that the name asked for is that very name and not one below it. In the order in which they were added. Returns
     /// whether names stand below.
     pub(super) fn meet_at(&self, hash: u64, suffix: &[u8], is_self: bool, each: impl FnMut(u32)) -> bool {
+        if suffix == ROOT && !self.has_root {
+            return !self.is_empty();
+        }
         match self.find(hash, suffix) {
             Node::Absent => false,
             Node::Inner => true,
@@ -171,6 +176,9 @@ const ARENA_OCTETS_MAX: usize = PLACES_MAX as usize;
 /// The hash of the root; the others follow from it label by label, under the keys.
 pub(super) const ROOT_HASH: u64 = 0;
 
+/// The wire form of the root.
+const ROOT: &[u8] = b"\0";
+
 /// What makes hashes unpredictable: the same for all parts of this process, so that one hash serves them all.
 #[derive(Clone)]
 pub(super) struct Keys {
@@ -306,7 +314,8 @@ impl Builder {
         for &hash in &markers {
             put(&mut buckets, hash, MARKER);
         }
-        Part { rules: self.entries.len(), keys: self.keys, buckets, arena }
+        let has_root = self.entries.iter().any(|entry| entry.name(&self.added) == ROOT);
+        Part { rules: self.entries.len(), has_root, keys: self.keys, buckets, arena }
     }
 
     /// The hash of a name. Those of its ancestors are kept.

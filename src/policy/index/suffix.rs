@@ -148,6 +148,8 @@ mod tests {
             ("ilcorsaronero.www.ck", 3),
             ("ilcorsaronero.nosuchtld", 2),
             ("a.b.ilcorsaronero.nosuchtld", 2),
+            ("ilcorsaronero.公司.cn", 3),
+            ("www.ilcorsaronero.xn--p1ai", 2),
         ] {
             let expected = [("ilcorsaronero", true, labels)];
             // www.ck is an exception of *.ck: what is registered there is www.

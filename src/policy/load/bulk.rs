@@ -11,7 +11,7 @@ use crate::dns::Name;
 use crate::mistake::Mistake;
 use crate::policy::index::{Builder, Covers, Draft, Part, Rule, SourceId};
 use crate::policy::list::{self, Fault, Format};
-use crate::policy::order::{ListTarget, Order};
+use crate::policy::order::{ListTarget, Order, State};
 
 /// How many of a list's names are kept beside its rules, to be probed.
 const SAMPLE_MAX: usize = 4;
@@ -112,8 +112,12 @@ impl Wanted {
         }
     }
 
-    /// The list targets of an order, each by its number among the order's targets.
+    /// The list targets of an order, each by its number among the order's targets. One that is lifted does nothing, and
+    /// its lists may be gone.
     pub(super) fn of_order(order: &Order) -> Vec<(usize, Self)> {
+        if order.state == State::Lifted {
+            return Vec::new();
+        }
         let lists = order.targets.iter().enumerate().filter_map(|(place, target)| Some((place, target.list.as_ref()?)));
         let mut all: Vec<(usize, Self)> = Vec::new();
         for (place, list) in lists {

@@ -35,6 +35,8 @@ pub(super) struct Desk<'a> {
     in_hand: Option<&'a Files>,
     before: &'a Bulk,
     copies: Copies,
+    /// Each file as it was when it was first looked at, which was before it was read.
+    prints: HashMap<PathBuf, Option<Print>>,
     read: HashMap<PathBuf, Result<Arc<[u8]>, String>>,
     /// The files of list targets that were looked at.
     looked_at: BTreeSet<PathBuf>,
@@ -44,7 +46,8 @@ impl<'a> Desk<'a> {
     /// For files on disk; what is in `before` need not be read again.
     pub(super) fn new(state: Option<&Path>, before: &'a Bulk) -> Self {
         let copies = Copies::within(state, "lists");
-        Self { in_hand: None, before, copies, read: HashMap::new(), looked_at: BTreeSet::new() }
+        let (prints, read, looked_at) = Default::default();
+        Self { in_hand: None, before, copies, prints, read, looked_at }
     }
 
     /// For files in hand.
@@ -212,8 +215,11 @@ impl<'a> Desk<'a> {
         is_good.then(|| Content::Octets(copy.into()))
     }
 
-    fn print(&self, file: &Path) -> Option<Print> {
-        if self.in_hand.is_some() { None } else { Print::of(file) }
+    fn print(&mut self, file: &Path) -> Option<Print> {
+        if self.in_hand.is_some() {
+            return None;
+        }
+        *self.prints.entry(file.to_owned()).or_insert_with(|| Print::of(file))
     }
 
     fn octets(&mut self, file: &Path) -> Result<Arc<[u8]>, String> {
