@@ -508,7 +508,6 @@ struct World {
 /// A record of a reply beside its chain.
 #[allow(clippy::large_enum_variant, reason = "a world has a handful of them")]
 #[derive(Debug, Clone)]
-#[allow(clippy::large_enum_variant, reason = "a few of them, for a moment")]
 enum Extra {
     Address(Name, IpAddr),
     Https(Name, Option<Name>, Vec<IpAddr>),
