@@ -5,16 +5,19 @@ mod lists;
 mod orders;
 mod warnings;
 
+pub(super) use copies::write as write_whole;
+
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use serde::Serialize;
 
 use super::index::Covers;
 use super::list::Format;
-use super::order::{Effect, Order};
+use super::order::{Effect, Order, Target};
 use super::origin;
 use super::register::Register;
 use crate::digest::Digest;
@@ -77,15 +80,49 @@ pub struct LoadedOrder {
     pub pending: Vec<Mistake>,
     /// The octets that the order in force was read from.
     pub digest: Digest,
-    /// The names of the keys that signed them, sorted; empty where no approval is asked for.
+    /// The names of the keys by which they are approved, sorted; empty where they are not, or need no approval.
     pub approved_by: Vec<String>,
+    /// What is carried out of its file.
+    pub fate: Fate,
+    /// How far the file as it is now has come; None: no approval is asked for.
+    pub approvals: Option<Approvals>,
+    /// [`Target::key`] of each target: it takes long where there are many names.
+    pub target_keys: Vec<String>,
+}
+
+/// What is carried out of an order's file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Fate {
+    /// What it says.
+    #[default]
+    AsWritten,
+    /// Nothing: it does not count, and the copy that last did stands for it.
+    Copy,
+    /// Nothing: it lacks approvals, and no copy had them before. The order is a draft.
+    Draft,
+    /// Nothing: the order was lifted, and nothing says that it is back.
+    StaysLifted,
+}
+
+/// Who has signed an order's file as it is now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Approvals {
+    /// How many different keys.
+    pub have: usize,
+    /// How many it takes.
+    pub need: usize,
+    /// Their names, sorted.
+    pub by: Vec<String>,
 }
 
 impl LoadedOrder {
     /// An order as its file has it, read from these octets.
     #[must_use]
     pub fn of(order: Order, octets: &[u8]) -> Self {
-        Self { order, pending: Vec::new(), digest: Digest::of(octets), approved_by: Vec::new() }
+        let target_keys = order.targets.iter().map(Target::key).collect();
+        let digest = Digest::of(octets);
+        let (pending, approved_by, fate) = (Vec::new(), Vec::new(), Fate::AsWritten);
+        Self { order, pending, digest, approved_by, fate, approvals: None, target_keys }
     }
 }
 
@@ -162,7 +199,7 @@ impl Report {
 }
 
 /// Reads a file, or says why it cannot be read.
-fn read_file(path: &Path, octets_max: u64) -> Result<Vec<u8>, String> {
+pub(super) fn read_file(path: &Path, octets_max: u64) -> Result<Vec<u8>, String> {
     let unreadable = |error: io::Error| format!("cannot be read: {error}");
     let too_large = || format!("is larger than {} MiB; split it", octets_max >> 20);
     let metadata = fs::metadata(path).map_err(unreadable)?;

@@ -209,6 +209,12 @@ impl Target {
         let list = self.list.iter().map(|list| format!("list {}", list.file.display()));
         names.chain(labels).chain(addresses).chain(list).collect()
     }
+
+    /// How many names, labels, prefixes and lists it has.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.names.len() + self.labels.len() + self.addresses.len() + usize::from(self.list.is_some())
+    }
 }
 
 /// A file of names that an order is about.
