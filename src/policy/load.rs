@@ -23,6 +23,7 @@ use super::register::Register;
 use crate::digest::Digest;
 use crate::dns::Name;
 use crate::mistake::Mistake;
+use crate::sign::PublicKey;
 
 /// One of the operator's own lists.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +38,15 @@ pub struct ListSettings {
     pub covers: Covers,
     /// What a blocked client is answered.
     pub effect: Effect,
+}
+
+/// A person's key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key {
+    /// Whose it is: part of the file name of its signatures.
+    pub name: String,
+    /// What verifies them.
+    pub public: PublicKey,
 }
 
 /// A name that the operator's lists may not block.
@@ -59,6 +69,10 @@ pub struct Exemption {
 pub struct Settings {
     /// The folder of order files; None: no orders.
     pub orders: Option<PathBuf>,
+    /// How many different keys must have signed an order's file; 0: none.
+    pub approvals: usize,
+    /// Whose signatures count, each under a name of its own.
+    pub keys: Vec<Key>,
     /// Whether to add a bare EDE 17 last.
     pub hold_fallback: bool,
     /// In the order of the configuration.
