@@ -1,7 +1,10 @@
 //! An order: issuer, reference, jurisdiction, targets, effect, life.
 
+mod dates;
 mod file;
+mod life;
 mod reader;
+mod subject;
 mod target;
 mod time;
 mod value;
@@ -186,11 +189,12 @@ pub struct Target {
 
 impl Target {
     /// What it is known by in the register and the ledger: the first 16 digits of the SHA-256 of what it is about,
-    /// whatever its order in the file, its lines and its dates.
+    /// whatever its order in the file, its lines and its dates, and however often a thing is named.
     #[must_use]
     pub fn key(&self) -> String {
         let mut parts = self.shown();
         parts.sort();
+        parts.dedup();
         let mut key = Digest::of(parts.join("\n").as_bytes()).to_string();
         key.truncate(16);
         key
@@ -258,12 +262,6 @@ impl Interval {
     }
 }
 
-/// From when until when, intervals apart.
-struct Span {
-    effective: Option<Timestamp>,
-    expires: Option<Timestamp>,
-}
-
 /// A decision that we carry out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Order {
@@ -303,7 +301,7 @@ pub struct Order {
     pub public: bool,
     /// It was lifted, and is carried out again by a decision of this day.
     pub reinstated: Option<jiff::civil::Date>,
-    /// The times in which it is carried out, in their order and apart; empty: at all times.
+    /// The times in which it is carried out, in their order, none over another; empty: at all times.
     pub intervals: Vec<Interval>,
     /// At least one.
     pub targets: Vec<Target>,
@@ -318,85 +316,6 @@ impl Order {
     /// Every mistake in it, each with its place.
     pub fn read(file: &Path, text: &str) -> Result<Self, Vec<Mistake>> {
         file::read(file, text)
-    }
-
-    /// How it stands at `now`, whatever dates its targets have of their own. `effective` and `expires` are
-    /// from-moments: at `expires` itself it is expired.
-    #[must_use]
-    pub fn standing(&self, now: Timestamp) -> Standing {
-        self.standing_within(&self.span(), now)
-    }
-
-    /// How one of its targets stands at `now`.
-    #[must_use]
-    pub fn standing_of(&self, target: &Target, now: Timestamp) -> Standing {
-        self.standing_within(&self.span_of(target), now)
-    }
-
-    /// From when one of its targets, which is waiting at `now`, is carried out next.
-    #[must_use]
-    pub fn begins(&self, target: &Target, now: Timestamp) -> Option<Timestamp> {
-        match self.standing_of(target, now) {
-            Standing::Waiting => self.next_change_within(&self.span_of(target), now),
-            _ => None,
-        }
-    }
-
-    /// From when one of its targets, which is in force at `now`, no longer is.
-    #[must_use]
-    pub fn ends(&self, target: &Target, now: Timestamp) -> Option<Timestamp> {
-        match self.standing_of(target, now) {
-            Standing::InForce => self.next_change_within(&self.span_of(target), now),
-            _ => None,
-        }
-    }
-
-    /// The next moment after `now` at which it or one of its targets begins or ends by dates alone.
-    #[must_use]
-    pub fn next_change(&self, now: Timestamp) -> Option<Timestamp> {
-        let spans = self.targets.iter().map(|target| self.span_of(target)).chain([self.span()]);
-        spans.filter_map(|span| self.next_change_within(&span, now)).min()
-    }
-
-    fn span(&self) -> Span {
-        Span { effective: self.effective, expires: self.expires }
-    }
-
-    /// A target's own dates lie within those of its order.
-    fn span_of(&self, target: &Target) -> Span {
-        let expires = [self.expires, target.expires].into_iter().flatten().min();
-        Span { effective: self.effective.max(target.effective), expires }
-    }
-
-    fn standing_within(&self, span: &Span, now: Timestamp) -> Standing {
-        match self.state {
-            State::Draft => Standing::Draft,
-            State::Trial => Standing::Trial,
-            State::Suspended => Standing::Suspended,
-            State::Lifted => Standing::Lifted,
-            State::InForce => self.standing_by_dates(span, now),
-        }
-    }
-
-    fn standing_by_dates(&self, span: &Span, now: Timestamp) -> Standing {
-        let Span { effective, expires } = span;
-        let over = self.intervals.last().is_some_and(|last| last.until <= now);
-        let between = !self.intervals.is_empty() && !self.intervals.iter().any(|each| each.has(now));
-        if over || expires.is_some_and(|expires| expires <= now) {
-            Standing::Expired
-        } else if between || effective.is_some_and(|effective| now < effective) {
-            Standing::Waiting
-        } else {
-            Standing::InForce
-        }
-    }
-
-    /// Of the moments at which dates change something, the first after `now` that does.
-    fn next_change_within(&self, span: &Span, now: Timestamp) -> Option<Timestamp> {
-        let standing = self.standing_within(span, now);
-        let edges = self.intervals.iter().flat_map(|each| [each.from, each.until]);
-        let moments = edges.chain(span.effective).chain(span.expires);
-        moments.filter(|moment| *moment > now && self.standing_within(span, *moment) != standing).min()
     }
 
     /// Whether it is carried out, while in force, for a client of this country; None: it cannot be told.
@@ -430,64 +349,6 @@ mod tests {
         Order::read(Path::new("x.toml"), &text).unwrap()
     }
 
-    fn at(text: &str) -> Timestamp {
-        text.parse().unwrap()
-    }
-
-    const DATED: &str = "jurisdiction = ['IT']\nstate = 'in-force'\n\
-                         effective = 2022-08-01T00:00:00Z\nexpires = 2022-09-01T00:00:00Z";
-
-    #[test]
-    fn begins_and_ends_on_the_moment() {
-        let order = order(DATED);
-        for (now, standing) in [
-            ("2022-07-31T23:59:59.999999999Z", Standing::Waiting),
-            ("2022-08-01T00:00:00Z", Standing::InForce),
-            ("2022-08-31T23:59:59.999999999Z", Standing::InForce),
-            ("2022-09-01T00:00:00Z", Standing::Expired),
-            ("2022-09-01T00:00:00.000000001Z", Standing::Expired),
-        ] {
-            assert_eq!(order.standing(at(now)), standing, "{now}");
-        }
-    }
-
-    #[test]
-    fn without_dates_it_holds_from_ever_for_ever() {
-        let order = order("jurisdiction = ['*']\nstate = 'in-force'");
-        for now in [Timestamp::MIN, at("2026-11-22T00:00:00Z"), Timestamp::MAX] {
-            assert_eq!(order.standing(now), Standing::InForce);
-            assert_eq!(order.next_change(now), None);
-        }
-    }
-
-    #[test]
-    fn the_next_change_is_strictly_later() {
-        let order = order(DATED);
-        let (effective, expires) = (order.effective.unwrap(), order.expires.unwrap());
-        assert_eq!(order.next_change(at("2022-07-18T07:00:00Z")), Some(effective));
-        assert_eq!(order.next_change(at("2022-07-31T23:59:59.999999999Z")), Some(effective));
-        assert_eq!(order.next_change(effective), Some(expires));
-        assert_eq!(order.next_change(at("2022-08-31T23:59:59.999999999Z")), Some(expires));
-        assert_eq!(order.next_change(expires), None);
-    }
-
-    #[test]
-    fn other_states_stand_whatever_the_time() {
-        for (state, standing) in [
-            ("draft", Standing::Draft),
-            ("trial", Standing::Trial),
-            ("suspended", Standing::Suspended),
-            ("lifted", Standing::Lifted),
-        ] {
-            let order = order(&DATED.replace("in-force", state));
-            for now in ["2022-07-01T00:00:00Z", "2022-08-15T00:00:00Z", "2022-10-01T00:00:00Z"] {
-                assert_eq!(order.standing(at(now)), standing);
-                assert_eq!(order.next_change(at(now)), None);
-            }
-            assert_eq!((order.state.as_str(), order.standing(at("2022-08-15T00:00:00Z")).as_str()), (state, state));
-        }
-    }
-
     #[test]
     fn words_go_there_and_back() {
         for state in State::ALL {
@@ -518,5 +379,56 @@ mod tests {
         assert_eq!(plain.text(), "order x-1, Example Court");
         let about = order("jurisdiction = ['*']\nstate = 'draft'\nabout = 'https://court.example/1'");
         assert_eq!(about.text(), "order x-1, Example Court; https://court.example/1");
+    }
+
+    fn targets(text: &str) -> Vec<Target> {
+        let mut order = order(&format!("jurisdiction = ['*']\nstate = 'draft'\n{text}"));
+        order.targets.pop();
+        order.targets
+    }
+
+    #[test]
+    fn a_target_is_shown_as_its_file_has_it() {
+        let text = "[[target]]\nsubtree = ['B\u{fc}cher.example']\nexact = ['a.example']\nany-tld = ['Mirror']\n\
+                    address = ['192.0.2.0/24', '2001:db8::1']\n\
+                    list = { file = 'lists/a.txt', format = 'domains', covers = 'exact' }\n";
+        assert_eq!(
+            targets(text)[0].shown(),
+            [
+                "subtree xn--bcher-kva.example",
+                "exact a.example",
+                "any-tld mirror",
+                "address 192.0.2.0/24",
+                "address 2001:db8::1/128",
+                "list lists/a.txt",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_key_of_a_target_is_what_it_is_about() {
+        let plain = "[[target]]\nsubtree = ['a.example', 'b.example']\nany-tld = ['mirror']\n";
+        let key = targets(plain)[0].key();
+        assert!(key.len() == 16 && key.bytes().all(|octet| octet.is_ascii_hexdigit()), "{key}");
+        for same in [
+            "[[target]]\nany-tld = ['MIRROR']\nsubtree = ['B.example.', 'a.example']\n",
+            "[[target]]\nsubtree = ['a.example', 'b.example', 'a.example']\nany-tld = ['mirror', 'mirror']\n",
+            "\n\n[[target]]\nsubtree = ['a.example', 'b.example']\nany-tld = ['mirror']\nadded = 2022-09-01\n\
+             source = 'notice'\ndue = 2022-10-01T00:00:00Z\neffective = 2022-09-01T00:00:00Z\n\
+             expires = 2023-01-01T00:00:00Z\n",
+        ] {
+            assert_eq!(targets(same)[0].key(), key, "{same}");
+        }
+        let others = [
+            plain.replace("subtree", "exact"),
+            plain.replace("'mirror'", "'mirrors'"),
+            plain.replace("any-tld = ['mirror']", ""),
+            plain.replace("'b.example'", "'b.example', 'c.example'"),
+            plain.replace("any-tld = ['mirror']", "address = ['192.0.2.1']"),
+        ];
+        let mut keys: Vec<_> = others.iter().map(|other| targets(other)[0].key()).chain([key]).collect();
+        keys.sort();
+        keys.dedup();
+        assert_eq!(keys.len(), others.len() + 1);
     }
 }

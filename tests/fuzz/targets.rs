@@ -16,6 +16,8 @@ use bailiwick::policy::list::{self, Format};
 use bailiwick::policy::order::Order;
 use bailiwick::query::{Query, Reply, Transport};
 use bailiwick::upstream::system;
+use ipnet::IpNet;
+use jiff::Timestamp;
 
 /// A message from a client. What is taken as a query, asked again from its parts, is the same query.
 pub fn query(octets: &[u8]) {
@@ -115,12 +117,36 @@ pub fn list_hosts(octets: &[u8]) {
 pub fn order(octets: &[u8]) {
     let Ok(text) = std::str::from_utf8(octets) else { return };
     match Order::read(Path::new("order.toml"), text) {
-        Ok(order) => assert!(!order.targets.is_empty() && !order.id.is_empty(), "an order has an id and a target"),
+        Ok(order) => {
+            assert!(!order.targets.is_empty() && !order.id.is_empty(), "an order has an id and a target");
+            order_parts(&order);
+        }
         Err(mistakes) => {
             assert!(!mistakes.is_empty(), "a file is refused for a reason");
             // A mistake may stand behind the last line end, so on a line more than there are.
             assert!(mistakes.iter().all(|mistake| mistake.line <= text.split('\n').count()), "within the file");
         }
+    }
+}
+
+/// What holds of the parts of every order that could be read.
+fn order_parts(order: &Order) {
+    assert!(order.intervals.is_sorted_by(|one, next| one.from < one.until && one.until <= next.from), "apart");
+    for target in &order.targets {
+        assert!(!target.shown().is_empty() && target.key().len() == 16, "a target is about something");
+        let bare = |prefix: &IpNet| prefix.trunc() == *prefix && prefix.prefix_len() > 0;
+        assert!(target.addresses.iter().all(|(prefix, _)| bare(prefix)), "no host bits, not everything");
+        let is_label = |label: &str| Name::from_text(label).is_ok_and(|name| name.to_string() == label);
+        assert!(target.labels.iter().all(|(label, _)| is_label(label) && !label.contains('.')), "one label");
+    }
+    let mut now = Timestamp::MIN;
+    while let Some(next) = order.next_change(now) {
+        let stands = |now| {
+            let targets = order.targets.iter().map(|target| order.standing_of(target, now));
+            targets.chain([order.standing(now)]).collect::<Vec<_>>()
+        };
+        assert!(now < next && stands(now) != stands(next), "a change is later, and is one");
+        now = next;
     }
 }
 

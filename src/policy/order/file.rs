@@ -3,29 +3,24 @@
 //! serde would stop at the first value of a wrong type; the table that `toml` parses keeps every key and value with its
 //! place, so that one reading finds them all.
 
-use std::ops::Range;
 use std::path::Path;
 
-use jiff::Timestamp;
-use toml::Spanned;
 use toml::de::DeTable;
 
-use super::Order;
 use super::reader::{Item, Reader};
 use super::target::targets;
-use super::time::{TIME_EXAMPLE, time};
+use super::time::day;
 use super::value::{
-    ISSUER_OCTETS_MAX, REFERENCE_OCTETS_MAX, blocks_unknown_origin, check_document, contact, effect, id, jurisdiction,
-    state, text, web_address,
+    ISSUER_OCTETS_MAX, REFERENCE_OCTETS_MAX, blocks_unknown_origin, boolean, contact, document, effect, id,
+    jurisdiction, language, lumen, state, text, web_address,
 };
+use super::{Order, dates};
 use crate::mistake::Mistake;
 
 /// The keys of an order, as a mistake lists them.
 const ORDER_KEYS: &str = "id, issuer, reference, jurisdiction, received, due, effective, expires, state, effect, \
-                          unknown-origin, about, contact, document, [[target]]";
-
-/// The keys of an order that are known, and not supported yet.
-const ORDER_KEYS_LATER: &[&str] = &["interval"];
+                          unknown-origin, about, contact, language, lumen, document, public, reinstated, \
+                          [[interval]], [[target]]";
 
 /// Reads an order file; see [`Order::read`].
 pub(super) fn read(file: &Path, text: &str) -> Result<Order, Vec<Mistake>> {
@@ -51,16 +46,17 @@ struct Written<'t> {
     issuer: Option<Item<'t>>,
     reference: Option<Item<'t>>,
     jurisdiction: Option<Item<'t>>,
-    received: Option<Item<'t>>,
-    due: Option<Item<'t>>,
-    effective: Option<Item<'t>>,
-    expires: Option<Item<'t>>,
+    dates: dates::Written<'t>,
     state: Option<Item<'t>>,
     effect: Option<Item<'t>>,
     unknown_origin: Option<Item<'t>>,
     about: Option<Item<'t>>,
     contact: Option<Item<'t>>,
+    language: Option<Item<'t>>,
+    lumen: Option<Item<'t>>,
     document: Option<Item<'t>>,
+    public: Option<Item<'t>>,
+    reinstated: Option<Item<'t>>,
     target: Option<Item<'t>>,
 }
 
@@ -72,97 +68,82 @@ impl<'t> Written<'t> {
             issuer: keys.remove("issuer"),
             reference: keys.remove("reference"),
             jurisdiction: keys.remove("jurisdiction"),
-            received: keys.remove("received"),
-            due: keys.remove("due"),
-            effective: keys.remove("effective"),
-            expires: keys.remove("expires"),
+            dates: dates::Written::of(&mut keys),
             state: keys.remove("state"),
             effect: keys.remove("effect"),
             unknown_origin: keys.remove("unknown-origin"),
             about: keys.remove("about"),
             contact: keys.remove("contact"),
+            language: keys.remove("language"),
+            lumen: keys.remove("lumen"),
             document: keys.remove("document"),
+            public: keys.remove("public"),
+            reinstated: keys.remove("reinstated"),
             target: keys.remove("target"),
         };
-        reader.refuse(keys, ORDER_KEYS_LATER, "an order has", ORDER_KEYS);
+        reader.refuse(keys, "an order has", ORDER_KEYS);
         written
     }
 
     /// The order that was meant. Each value is read before any counts, so that all mistakes are found; None or with
     /// mistakes in `reader`: there is no order.
     fn order(self, reader: &mut Reader) -> Option<Order> {
-        let expires_at = self.expires.as_ref().map(Spanned::span);
         let id = reader.required(self.id, "id", "\"it-milan-2022-torrents\"", id);
         let issuer = reader.required(self.issuer, "issuer", "\"Tribunale di Milano\"", text::<ISSUER_OCTETS_MAX>);
         let reference = reader.optional(self.reference, "reference", text::<REFERENCE_OCTETS_MAX>);
         let jurisdiction = jurisdiction(self.jurisdiction, reader);
-        let received = reader.required(self.received, "received", TIME_EXAMPLE, time);
-        let due = reader.optional(self.due, "due", time);
-        let effective = reader.optional(self.effective, "effective", time);
-        let expires = reader.optional(self.expires, "expires", time);
+        let dates = self.dates.dates(reader);
         let state = reader.required(self.state, "state", "\"in-force\"", state);
         let effect = effect(self.effect, reader);
         let blocks_unknown_origin = reader.optional(self.unknown_origin, "unknown-origin", blocks_unknown_origin);
         let about = reader.optional(self.about, "about", web_address);
         let contact = reader.optional(self.contact, "contact", contact);
-        check_document(self.document, reader);
-        let targets = targets(self.target, reader);
-        if let (Some(expires), Some(at)) = (expires, expires_at) {
-            check_expiry(expires, at, received, effective, reader);
-        }
+        let language = reader.optional(self.language, "language", language);
+        let lumen = reader.optional(self.lumen, "lumen", lumen);
+        let document = document(self.document, reader);
+        let public = reader.optional(self.public, "public", boolean);
+        let reinstated = reader.optional(self.reinstated, "reinstated", day);
+        let targets = targets(self.target, &dates, reader);
         Some(Order {
             id: id?,
             issuer: issuer?,
             reference,
             jurisdiction: jurisdiction?,
-            received: received?,
-            due,
-            effective,
-            expires,
+            received: dates.received?,
+            due: dates.due,
+            effective: dates.effective,
+            expires: dates.expires,
             state: state?,
             effect: effect?,
             blocks_unknown_origin: blocks_unknown_origin.unwrap_or(false),
             about,
             contact,
-            language: None,
-            lumen: None,
-            document: None,
-            public: false,
-            reinstated: None,
-            intervals: Vec::new(),
+            language,
+            lumen,
+            document,
+            public: public.unwrap_or(false),
+            reinstated,
+            intervals: dates.intervals,
             targets: targets?,
             file: reader.file.to_owned(),
         })
     }
 }
 
-/// An order must end after it begins, or it would silently never hold.
-fn check_expiry(
-    expires: Timestamp,
-    at: Range<usize>,
-    received: Option<Timestamp>,
-    effective: Option<Timestamp>,
-    reader: &mut Reader,
-) {
-    let begins = [("effective", effective), ("received", received)];
-    if let Some((key, _)) = begins.into_iter().find(|(_, begin)| begin.is_some_and(|begin| expires <= begin)) {
-        reader.mistake(at, format!("`expires` is not after `{key}`; the order would never be in force"));
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-mod tests {
+pub(super) mod tests {
     use super::super::value::EFFECT_WANTED;
     use super::*;
     use crate::dns::Name;
     use crate::mistake::MISTAKES_MAX;
     use crate::policy::index::Covers;
+    use crate::policy::list::Format;
     use crate::policy::order::{Effect, Jurisdiction, State};
     use crate::policy::origin::Country;
 
     /// The order of the design, in which tests change one thing.
-    const MILAN: &str = r#"id           = "it-milan-2022-torrents"
+    pub(in super::super) const MILAN: &str = r#"id           = "it-milan-2022-torrents"
 issuer       = "Tribunale di Milano"
 reference    = "ordinanza cautelare, luglio 2022"
 jurisdiction = ["IT"]
@@ -184,17 +165,17 @@ added  = 2022-09-01
 source = "claimant's notice of 30 August 2022"
 "#;
 
-    fn read_text(text: &str) -> Result<Order, Vec<Mistake>> {
+    pub(in super::super) fn read_text(text: &str) -> Result<Order, Vec<Mistake>> {
         read(Path::new("orders/milan.toml"), text)
     }
 
     /// The mistakes of a file, one line each.
-    fn mistakes(text: &str) -> Vec<String> {
+    pub(in super::super) fn mistakes(text: &str) -> Vec<String> {
         read_text(text).unwrap_err().iter().map(Mistake::to_string).collect()
     }
 
     /// The one mistake of the Milan order with `from` replaced by `to`, its file left out.
-    fn changed(from: &str, to: &str) -> String {
+    pub(in super::super) fn changed(from: &str, to: &str) -> String {
         assert!(MILAN.contains(from), "{from}");
         let all = mistakes(&MILAN.replace(from, to));
         assert_eq!(all.len(), 1, "{to}: {all:#?}");
@@ -202,12 +183,12 @@ source = "claimant's notice of 30 August 2022"
     }
 
     /// The Milan order with a line added at its head.
-    fn with(line: &str) -> Order {
+    pub(in super::super) fn with(line: &str) -> Order {
         read_text(&format!("{line}\n{MILAN}")).unwrap()
     }
 
     /// The one mistake of the Milan order with a line added at its head.
-    fn refused(line: &str) -> String {
+    pub(in super::super) fn refused(line: &str) -> String {
         changed("id   ", &format!("{line}\nid   "))
     }
 
@@ -263,7 +244,8 @@ subtree = ["fine.example", "not..fine", "com"]
                 "orders/milan.toml:1:1: `issuer` is missing; add a line such as issuer = \"Tribunale di Milano\"",
                 "orders/milan.toml:1:6: `id` is \"it/1\"; it takes letters, digits and hyphens only",
                 "orders/milan.toml:2:1: unknown key \"isuer\"; an order has id, issuer, reference, jurisdiction, \
-                 received, due, effective, expires, state, effect, unknown-origin, about, contact, document, [[target]]",
+                 received, due, effective, expires, state, effect, unknown-origin, about, contact, language, lumen, \
+                 document, public, reinstated, [[interval]], [[target]]",
                 "orders/milan.toml:3:17: `jurisdiction` holds \"it\"; codes are upper case, \"IT\"",
                 "orders/milan.toml:4:12: `received` is a date alone; give it a time and an offset, \
                  e.g. 2022-07-18T23:59:59Z or 2022-07-18T23:59:59+02:00",
@@ -487,7 +469,8 @@ subtree = ["fine.example", "not..fine", "com"]
     #[test]
     fn a_document_has_a_digest_and_a_place() {
         let digest = "0123456789abcdefABCDEF0123456789".repeat(2);
-        assert!(with(&format!("document = {{ sha256 = '{digest}', location = 'safe 3' }}")).about.is_some());
+        let document = with(&format!("document = {{ sha256 = '{digest}', location = 'safe 3' }}")).document.unwrap();
+        assert_eq!((document.sha256.to_string(), &document.location[..]), (digest.to_lowercase(), "safe 3"));
         assert!(refused("document = { sha256 = 'abc', location = 'safe 3' }").starts_with("1:23: `sha256` is \"abc\""));
         assert!(refused(&format!("document = {{ sha256 = '{digest}' }}")).contains("`document` has no `location`"));
         assert!(refused("document = 'safe 3'").contains("`document` takes a table"));
@@ -507,7 +490,7 @@ subtree = ["fine.example", "not..fine", "com"]
         assert!(only("target = []").contains("11:10: `target` is empty"));
         assert!(only("[target]\nsubtree = ['a.example']").contains("11:1: `target` is one table; write [[target]]"));
         assert!(only("target = ['a.example']").contains("11:11: `target` holds something else than a table"));
-        assert!(only("[[target]]\nadded = 2022-09-01").contains("11:1: a [[target]] without names"));
+        assert!(only("[[target]]\nadded = 2022-09-01").contains("11:1: a [[target]] that is about nothing; it takes"));
         assert!(only("[[target]]\nsubtree = []").contains("12:11: `subtree` is empty"));
         assert!(
             only("[[target]]\nsubtre = ['a.example']\nexact = ['b.example']").contains("12:1: unknown key \"subtre\"")
@@ -522,17 +505,155 @@ subtree = ["fine.example", "not..fine", "com"]
     }
 
     #[test]
-    fn what_comes_later_is_named() {
-        for key in ["any-tld", "address", "list", "effective", "expires"] {
-            let what = format!("18:1: `{key}` is not supported yet; take it out, or the order cannot be loaded");
-            assert_eq!(changed("exact  =", &format!("{key} = 1\nexact =")), what);
+    fn a_language_is_a_tag() {
+        for tag in ["it", "en", "de-CH", "zh-Hans-CN", "sl-rozaj-biske-1994", "gsw", "en-a-myext"] {
+            assert_eq!(with(&format!("language = '{tag}'")).language.as_deref(), Some(tag));
         }
-        let alone = changed("exact  = [\"_mirror.example\"]", "any-tld = ['mirror']");
-        assert!(alone.contains("`any-tld` is not supported yet"));
-        assert!(
-            mistakes(&format!("{MILAN}\n[[interval]]\nfrom = 2022-01-01T00:00:00Z\n"))[0]
-                .contains("22:3: `interval` is not supported yet")
+        for tag in ["i", "it_IT", "italianissimo", "it-", "-it", "it--IT", "de-1", "42", "x-klingon", "n\u{e9}"] {
+            let what = format!("1:12: `language` is \"{tag}\"; it takes a language tag such as \"it\" or \"de-CH\"");
+            assert_eq!(refused(&format!("language = '{tag}'")), what);
+        }
+        assert!(with(&format!("language = 'de{}'", "-abcdefg-1".repeat(3) + "234")).language.is_some(), "35 octets");
+        assert!(refused(&format!("language = 'de{}'", "-abcdefg-1".repeat(3) + "2345")).contains("at most 35"));
+        assert!(refused("language = ['it']").contains("`language` is an array; it takes a string"));
+    }
+
+    #[test]
+    fn a_lumen_notice_is_known_by_its_id() {
+        assert_eq!(with("lumen = '28510413'").lumen.as_deref(), Some("28510413"));
+        assert_eq!(with(&format!("lumen = '{}'", "x-9".repeat(21))).lumen.unwrap().len(), 63);
+        assert!(refused("lumen = 'https://lumendatabase.org/notices/1'").contains("it takes the notice's id alone"));
+        assert!(refused(&format!("lumen = '{}'", "1".repeat(65))).contains("at most 64"));
+        assert_eq!(refused("lumen = 28510413"), "1:9: `lumen` is an integer; it takes a string in quotation marks");
+        assert_eq!(refused("lumen = ''"), "1:9: `lumen` is empty; fill it in");
+    }
+
+    #[test]
+    fn an_order_is_public_where_it_says_so() {
+        assert!(!read_text(MILAN).unwrap().public);
+        assert!(with("public = true").public);
+        assert!(!with("public = false").public);
+        let what = "1:10: `public` is a string; it takes true or false, without quotation marks";
+        assert_eq!(refused("public = 'yes'"), what);
+    }
+
+    #[test]
+    fn a_reinstated_order_has_the_day() {
+        assert_eq!(read_text(MILAN).unwrap().reinstated, None);
+        assert_eq!(with("reinstated = 2023-02-01").reinstated.unwrap().to_string(), "2023-02-01");
+        assert!(refused("reinstated = true").starts_with("1:14: `reinstated` is a boolean; it takes a date"));
+        assert!(refused("reinstated = 2023-02-01T00:00:00Z").contains("it takes the date alone, 2023-02-01"));
+    }
+
+    /// An order with every key there is.
+    pub(in super::super) const WHOLE: &str = r#"id = "it-2022-7"
+issuer = "Tribunale di Milano"
+reference = "R.G. 7/2022"
+jurisdiction = ["IT", "SM"]
+received = 2022-07-18T09:00:00+02:00
+due = 2022-08-17T23:59:59+02:00
+effective = 2022-08-01T00:00:00+02:00
+expires = 2027-08-01T00:00:00+02:00
+state = "in-force"
+effect = { a = "192.0.2.80", aaaa = "2001:db8::80" }
+unknown-origin = "block"
+about = "https://court.example/orders/1"
+contact = "mailto:legal@resolver.example"
+language = "it"
+lumen = "28510413"
+document = { sha256 = "0123456789abcdefABCDEF01234567890123456789abcdefABCDEF0123456789", location = "safe 3" }
+public = true
+reinstated = 2023-02-01
+
+[[interval]]
+from = 2022-08-13T18:00:00+02:00
+until = 2022-08-13T21:00:00+02:00
+
+[[interval]]
+from = 2022-08-06T18:00:00+02:00
+until = 2022-08-06T21:00:00+02:00
+
+[[target]]
+subtree = ["limetorrents.pro"]
+exact = ["_mirror.example"]
+any-tld = ["ilcorsaronero", "Bücher"]
+address = ["192.0.2.0/24", "::ffff:203.0.113.7", "2001:db8::1"]
+list = { file = "lists/agcom.txt", format = "hosts", covers = "exact", sha256 = "0123456789abcdefABCDEF01234567890123456789abcdefABCDEF0123456789" }
+added = 2022-08-10
+source = "claimant's notice of 10 August 2022"
+due = 2022-09-10T00:00:00+02:00
+effective = 2022-08-12T00:00:00+02:00
+expires = 2023-01-01T00:00:00+01:00
+"#;
+
+    #[test]
+    fn every_key_is_read() {
+        let order = read_text(WHOLE).unwrap();
+        assert_eq!((order.language.as_deref(), order.lumen.as_deref()), (Some("it"), Some("28510413")));
+        assert!(order.public && order.blocks_unknown_origin);
+        assert_eq!(order.reinstated.unwrap().to_string(), "2023-02-01");
+        let document = order.document.unwrap();
+        assert!(document.sha256.to_string().starts_with("0123456789abcdefabcdef01"));
+        assert_eq!(document.location, "safe 3");
+        let intervals: Vec<_> = order.intervals.iter().map(|each| format!("{} {}", each.from, each.until)).collect();
+        assert_eq!(
+            intervals,
+            ["2022-08-06T16:00:00Z 2022-08-06T19:00:00Z", "2022-08-13T16:00:00Z 2022-08-13T19:00:00Z"]
         );
+        let [target] = &order.targets[..] else { panic!("{:?}", order.targets) };
+        assert_eq!(target.names.len(), 2);
+        assert_eq!(target.labels, [("ilcorsaronero".into(), 31), ("xn--bcher-kva".into(), 31)]);
+        let addresses = ["192.0.2.0/24", "203.0.113.7/32", "2001:db8::1/128"].map(|text| (text.parse().unwrap(), 32));
+        assert_eq!(target.addresses, addresses);
+        let list = target.list.as_ref().unwrap();
+        assert_eq!(
+            (list.file.as_path(), list.format, list.covers),
+            (Path::new("lists/agcom.txt"), Format::Hosts, Covers::Exact)
+        );
+        assert_eq!((list.sha256, list.line), (Some(document.sha256), 33));
+        assert_eq!(target.due.unwrap().to_string(), "2022-09-09T22:00:00Z");
+        assert_eq!(target.effective.unwrap().to_string(), "2022-08-11T22:00:00Z");
+        assert_eq!(target.expires.unwrap().to_string(), "2022-12-31T23:00:00Z");
+    }
+
+    #[test]
+    fn what_the_sample_has_commented_out_is_read_too() {
+        let sample = include_str!("../../../config/orders/it-milan-2022-torrents.toml");
+        let is_code = |line: &str| {
+            line.starts_with("[[") || line.split_once(" = ").is_some_and(|(key, _)| !key.trim_end().contains(' '))
+        };
+        let uncommented = |line: &str| line.strip_prefix("# ").filter(|code| is_code(code)).unwrap_or(line).to_owned();
+        let text = sample.lines().map(uncommented).collect::<Vec<_>>().join("\n");
+        let order = read_text(&text.replace("64 hexadecimal digits", &"0a".repeat(32))).unwrap();
+        assert!(order.document.is_some() && order.public && order.reinstated.is_some() && order.intervals.len() == 1);
+        assert!(order.targets[1].list.is_some() && order.targets[1].shown().len() == 6);
+        for key in ORDER_KEYS.split(", ") {
+            let key = key.trim_matches(['[', ']']);
+            let line = |line: &str| line.starts_with(key) || line.starts_with(&format!("[[{key}"));
+            assert!(text.lines().any(line), "{key} is not in the sample");
+        }
+    }
+
+    #[test]
+    fn the_mistakes_of_every_key_are_reported_at_once_each_at_its_place() {
+        let text = WHOLE
+            .replace("language = \"it\"", "language = \"it_IT\"")
+            .replace("lumen = \"28510413\"", "lumen = \"2 8\"")
+            .replace("public = true", "public = \"true\"")
+            .replace("reinstated = 2023-02-01", "reinstated = \"then\"")
+            .replace("until = 2022-08-13T21:00:00", "until = 2022-08-13T18:00:00")
+            .replace("from = 2022-08-06T18:00:00+02:00\n", "form = 2022-08-06T18:00:00+02:00\n")
+            .replace("\"Bücher\"", "\"Bücher.example\", \"*\"")
+            .replace("192.0.2.0/24", "192.0.2.1/24")
+            .replace("\"hosts\"", "\"rpz\"")
+            .replace("due = 2022-09-10", "due = 2022-06-10")
+            .replace("effective = 2022-08-12", "effective = 2022-07-12")
+            .replace("expires = 2023", "expires = 2028");
+        let places: Vec<_> =
+            read_text(&text).unwrap_err().iter().map(|mistake| (mistake.line, mistake.column)).collect();
+        let interval = [(22, 9), (24, 1), (25, 1)];
+        let target = [(31, 29), (31, 47), (32, 12), (33, 45), (36, 7), (37, 13), (38, 11)];
+        assert_eq!(places, [&[(14, 12), (15, 9), (17, 10), (18, 14)][..], &interval, &target].concat());
     }
 
     #[test]
@@ -550,8 +671,9 @@ subtree = ["fine.example", "not..fine", "com"]
                 "\"https://a.example/\" is not a name; give the name alone, without *, scheme, port or path",
             ),
             ("a.example:443", "\"a.example:443\" is not a name; give the name alone, without *, scheme, port or path"),
-            ("192.0.2.1", "\"192.0.2.1\" is an address; targets are names, addresses are not supported yet"),
-            ("2001:db8::1", "\"2001:db8::1\" is an address; targets are names, addresses are not supported yet"),
+            ("192.0.2.1", "\"192.0.2.1\" is an address; write it as address = [\"192.0.2.1\"]"),
+            ("2001:db8::1", "\"2001:db8::1\" is an address; write it as address = [\"2001:db8::1\"]"),
+            ("192.0.2.0/24", "\"192.0.2.0/24\" is an address; write it as address = [\"192.0.2.0/24\"]"),
             (".", "\".\" is the root, all of DNS; name the site"),
             ("com", "\"com\" is a whole top-level domain; name the site"),
             ("рф", "\"рф\" is a whole top-level domain; name the site"),
@@ -608,10 +730,8 @@ subtree = ["fine.example", "not..fine", "com"]
 
     #[test]
     fn no_cut_panics() {
-        let effect = "effect = { a = '192.0.2.1' }\ndocument = { sha256 = 'x', location = 'y' }";
-        let text = format!("{effect}\n{MILAN}");
-        for cut in (0..text.len()).filter(|cut| text.is_char_boundary(*cut)) {
-            if let Err(found) = read_text(&text[..cut]) {
+        for cut in (0..WHOLE.len()).filter(|cut| WHOLE.is_char_boundary(*cut)) {
+            if let Err(found) = read_text(&WHOLE[..cut]) {
                 assert!(!found.is_empty(), "cut at {cut}");
             }
         }
@@ -619,9 +739,9 @@ subtree = ["fine.example", "not..fine", "com"]
 
     #[test]
     fn no_octet_in_place_of_another_panics() {
-        for place in (0..MILAN.len()).filter(|place| MILAN.is_char_boundary(*place)) {
+        for place in (0..WHOLE.len()).filter(|place| WHOLE.is_char_boundary(*place)) {
             for other in ["\"", "[", "]", "{", "\n", "\0", "=", "9", "é"] {
-                let _ = read_text(&format!("{}{other}{}", &MILAN[..place], MILAN.get(place + 1..).unwrap_or("")));
+                let _ = read_text(&format!("{}{other}{}", &WHOLE[..place], WHOLE.get(place + 1..).unwrap_or("")));
             }
         }
     }

@@ -95,16 +95,77 @@ impl<'t> Reader<'t> {
         }
     }
 
+    /// Reads the value of a key that must be there in a part of an order: its name, and where it is.
+    pub(super) fn part<T>(
+        &mut self,
+        item: Option<Item>,
+        (part, at): (&str, &Range<usize>),
+        key: &str,
+        example: &str,
+        meaning: fn(&DeValue) -> Meaning<T>,
+    ) -> Option<T> {
+        if item.is_none() {
+            self.mistake(at.clone(), format!("`{part}` has no `{key}`; give it one such as {key} = {example}"));
+        }
+        self.optional(item, key, meaning)
+    }
+
+    /// What the elements of an array mean, each with its line; each mistake at its own place.
+    pub(super) fn each<T>(
+        &mut self,
+        item: Option<Item>,
+        key: &str,
+        wanted: &str,
+        meaning: impl Fn(&DeValue) -> Meaning<T>,
+    ) -> Vec<(T, u32)> {
+        let Some(item) = item else { return Vec::new() };
+        let at = item.span();
+        let Some(elements) = self.array(item, key, wanted) else { return Vec::new() };
+        if elements.is_empty() {
+            self.mistake(at, format!("`{key}` is empty; it takes {wanted}, or take the line out"));
+        }
+        let mut meant = Vec::with_capacity(elements.len());
+        for element in elements {
+            match meaning(element.get_ref()) {
+                Ok(value) => meant.push((value, self.line(element.span().start))),
+                Err(what) => self.mistake(element.span(), what),
+            }
+        }
+        meant
+    }
+
+    /// The tables of `[[key]]`, each with its place.
+    pub(super) fn tables<'i>(&mut self, item: Item<'i>, key: &str) -> Option<Vec<(DeTable<'i>, Range<usize>)>> {
+        let at = item.span();
+        if item.get_ref().is_table() {
+            self.mistake(at, format!("`{key}` is one table; write [[{key}]], in double brackets"));
+            return None;
+        }
+        let elements = self.array(item, key, &format!("[[{key}]] tables"))?;
+        if elements.is_empty() {
+            self.mistake(
+                at,
+                format!("`{key}` is empty; write [[{key}]] with what is in it below, or take the line out"),
+            );
+        }
+        let mut tables = Vec::with_capacity(elements.len());
+        for element in elements {
+            let at = element.span();
+            match element.into_inner() {
+                DeValue::Table(keys) => tables.push((keys, at)),
+                _ => self.mistake(
+                    at,
+                    format!("`{key}` holds something else than a table; write [[{key}]], in double brackets"),
+                ),
+            }
+        }
+        Some(tables)
+    }
+
     /// Makes a mistake of each key that is left in a table.
-    pub(super) fn refuse(&mut self, keys: DeTable, later: &[&str], whose: &str, known: &str) {
+    pub(super) fn refuse(&mut self, keys: DeTable, whose: &str, known: &str) {
         for key in keys.into_iter().map(|(key, _)| key) {
-            let word = key.get_ref().as_ref();
-            let what = if later.contains(&word) {
-                format!("`{word}` is not supported yet; take it out, or the order cannot be loaded")
-            } else {
-                format!("unknown key {}; {whose} {known}", quoted(word))
-            };
-            self.mistake(key.span(), what);
+            self.mistake(key.span(), format!("unknown key {}; {whose} {known}", quoted(key.get_ref())));
         }
     }
 }

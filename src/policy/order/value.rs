@@ -7,7 +7,8 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::reader::{Item, Meaning, Reader, is_a, is_control, quoted, string};
-use super::{Effect, Jurisdiction, State};
+use super::{Document, Effect, Jurisdiction, State};
+use crate::digest::Digest;
 use crate::policy::origin::Country;
 
 /// The longest id, in octets.
@@ -24,6 +25,12 @@ const URI_OCTETS_MAX: usize = 300;
 
 /// The longest `source` of a target or `location` of a document, in octets; neither leaves this machine.
 pub(super) const NOTE_OCTETS_MAX: usize = 1000;
+
+/// The longest language tag, in octets: RFC 5646 §4.4.1 says that 35 hold every tag in use.
+const LANGUAGE_OCTETS_MAX: usize = 35;
+
+/// The longest id of a Lumen notice, in octets: it is part of a blocked answer. Those of today have eight.
+const LUMEN_OCTETS_MAX: usize = 64;
 
 pub(super) fn id(value: &DeValue) -> Meaning<String> {
     let id = text::<ID_OCTETS_MAX>(value)?;
@@ -177,7 +184,7 @@ fn address_effect(mut keys: DeTable, at: Range<usize>, reader: &mut Reader) -> O
     if a.is_none() && aaaa.is_none() {
         reader.mistake(at, format!("`effect` has no address; it takes {EFFECT_WANTED}"));
     }
-    reader.refuse(keys, &[], "an address effect has", "a, aaaa");
+    reader.refuse(keys, "an address effect has", "a, aaaa");
     let a = reader.optional(a, "a", |value| address(value, "an IPv4 address such as \"192.0.2.1\""));
     let aaaa = reader.optional(aaaa, "aaaa", |value| address(value, "an IPv6 address such as \"2001:db8::1\""));
     Some(Effect::Address { a, aaaa })
@@ -188,30 +195,53 @@ fn address<T: FromStr>(value: &DeValue, wanted: &str) -> Meaning<T> {
     text.parse().map_err(|_| format!("is {}; it takes {wanted}", quoted(text)))
 }
 
-/// Checks `document`, which nothing carries out: it is for whoever has to show the paper.
-pub(super) fn check_document(item: Option<Item>, reader: &mut Reader) {
-    let Some(item) = item else { return };
+/// The paper itself: nothing carries it out, it is for whoever has to show it.
+pub(super) fn document(item: Option<Item>, reader: &mut Reader) -> Option<Document> {
+    let item = item?;
     let at = item.span();
     let DeValue::Table(mut keys) = item.into_inner() else {
-        return reader.mistake(at, "`document` takes a table such as { sha256 = \"…\", location = \"…\" }");
+        reader.mistake(at, "`document` takes a table such as { sha256 = \"…\", location = \"…\" }");
+        return None;
     };
     let (sha256, location) = (keys.remove("sha256"), keys.remove("location"));
-    for (key, item) in [("sha256", &sha256), ("location", &location)] {
-        if item.is_none() {
-            reader.mistake(at.clone(), format!("`document` has no `{key}`; it takes both sha256 and location"));
-        }
-    }
-    reader.refuse(keys, &[], "a document has", "sha256, location");
-    reader.optional(sha256, "sha256", digest);
-    reader.optional(location, "location", text::<NOTE_OCTETS_MAX>);
+    reader.refuse(keys, "a document has", "sha256, location");
+    let sha256 = reader.part(sha256, ("document", &at), "sha256", "\"64 hexadecimal digits\"", digest);
+    let location = reader.part(location, ("document", &at), "location", "\"file 2022/17\"", text::<NOTE_OCTETS_MAX>);
+    Some(Document { sha256: sha256?, location: location? })
 }
 
-/// A SHA-256 digest: 64 hexadecimal digits.
-fn digest(value: &DeValue) -> Meaning<()> {
+pub(super) fn digest(value: &DeValue) -> Meaning<Digest> {
     let text = string(value)?;
-    if text.len() == 64 && text.bytes().all(|octet| octet.is_ascii_hexdigit()) {
-        Ok(())
+    text.parse().map_err(|_| format!("is {}; it takes 64 hexadecimal digits", quoted(text)))
+}
+
+/// A language tag in the shape of BCP 47 (RFC 5646 §2.1): `it`, `zh-Hans`, `de-CH-1996`. Whether its parts are
+/// registered is not looked up.
+pub(super) fn language(value: &DeValue) -> Meaning<String> {
+    let tag = text::<LANGUAGE_OCTETS_MAX>(value)?;
+    let subtags: Vec<&str> = tag.split('-').collect();
+    let fit =
+        |subtag: &&str| matches!(subtag.len(), 1..=8) && subtag.bytes().all(|octet| octet.is_ascii_alphanumeric());
+    let is_language = |subtag: &str| subtag.len() > 1 && subtag.bytes().all(|octet| octet.is_ascii_alphabetic());
+    // A single letter opens an extension, so that one more subtag follows.
+    let ends = subtags.last().is_some_and(|last| last.len() > 1);
+    if is_language(subtags[0]) && subtags.iter().all(fit) && ends {
+        Ok(tag)
     } else {
-        Err(format!("is {}; it takes 64 hexadecimal digits", quoted(text)))
+        Err(format!("is {}; it takes a language tag such as \"it\" or \"de-CH\"", quoted(&tag)))
     }
+}
+
+/// The id of a notice in the Lumen database.
+pub(super) fn lumen(value: &DeValue) -> Meaning<String> {
+    let notice = text::<LUMEN_OCTETS_MAX>(value)?;
+    if notice.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'-') {
+        Ok(notice)
+    } else {
+        Err(format!("is {}; it takes the notice's id alone, letters, digits and hyphens", quoted(&notice)))
+    }
+}
+
+pub(super) fn boolean(value: &DeValue) -> Meaning<bool> {
+    value.as_bool().ok_or_else(|| is_a(value, "true or false, without quotation marks"))
 }
