@@ -1,9 +1,14 @@
 //! Reads the orders, lists and exemptions that the settings name, and keeps the last good copy of each.
 
+mod approvals;
 mod copies;
+mod lastgood;
 mod lists;
 mod orders;
+mod reinstated;
 mod warnings;
+
+pub use approvals::lists_without_digest;
 
 pub(super) use copies::write as write_whole;
 
@@ -185,7 +190,7 @@ pub struct Before {
 #[must_use]
 pub fn load(settings: &Settings, before: &Before, now: Timestamp) -> Loaded {
     let mut report = Report::default();
-    let orders = orders::load(settings, before, &mut report);
+    let orders = orders::load(settings, before, now, &mut report);
     let lists = lists::load(settings, &mut report);
     let Report { mut warnings, refused } = report;
     let held: Vec<_> = orders.iter().map(|loaded| &loaded.order).collect();
@@ -241,13 +246,13 @@ mod tests {
     use crate::policy::order::Standing;
 
     /// A machine: `orders/`, `state/` and `lists/` in a folder that cleans itself up.
-    struct Machine {
+    pub(super) struct Machine {
         folder: TempDir,
-        settings: Settings,
+        pub(super) settings: Settings,
     }
 
     impl Machine {
-        fn new() -> Self {
+        pub(super) fn new() -> Self {
             let folder = TempDir::new().unwrap();
             fs::create_dir(folder.path().join("orders")).unwrap();
             let orders = Some(folder.path().join("orders"));
@@ -255,16 +260,16 @@ mod tests {
             Self { settings: Settings { orders, state, ..Settings::default() }, folder }
         }
 
-        fn path(&self, name: &str) -> PathBuf {
+        pub(super) fn path(&self, name: &str) -> PathBuf {
             self.folder.path().join(name)
         }
 
-        fn write(&self, name: &str, octets: impl AsRef<[u8]>) {
+        pub(super) fn write(&self, name: &str, octets: impl AsRef<[u8]>) {
             fs::create_dir_all(self.path(name).parent().unwrap()).unwrap();
             fs::write(self.path(name), octets).unwrap();
         }
 
-        fn remove(&self, name: &str) {
+        pub(super) fn remove(&self, name: &str) {
             fs::remove_file(self.path(name)).unwrap();
         }
 
@@ -288,19 +293,19 @@ mod tests {
         }
 
         /// Mistakes and warnings with the folder left out of their paths.
-        fn short(&self, text: impl ToString) -> String {
+        pub(super) fn short(&self, text: impl ToString) -> String {
             text.to_string().replace(&format!("{}/", self.folder.path().display()), "")
         }
 
-        fn refused(&self, loaded: &Loaded) -> Vec<String> {
+        pub(super) fn refused(&self, loaded: &Loaded) -> Vec<String> {
             loaded.refused.iter().map(|mistake| self.short(mistake)).collect()
         }
 
-        fn warnings(&self, loaded: &Loaded) -> Vec<String> {
+        pub(super) fn warnings(&self, loaded: &Loaded) -> Vec<String> {
             loaded.warnings.iter().map(|warning| self.short(warning)).collect()
         }
 
-        fn pending(&self, mistakes: &[Mistake]) -> Vec<String> {
+        pub(super) fn pending(&self, mistakes: &[Mistake]) -> Vec<String> {
             mistakes.iter().map(|mistake| self.short(mistake)).collect()
         }
 
@@ -313,7 +318,7 @@ mod tests {
     }
 
     /// An order about one name, everywhere.
-    fn order(id: &str, name: &str) -> String {
+    pub(super) fn order(id: &str, name: &str) -> String {
         format!(
             "id = '{id}'\nissuer = 'Example Court'\njurisdiction = ['*']\nreceived = 2026-01-01T00:00:00Z\n\
              state = 'in-force'\n[[target]]\nsubtree = ['{name}']\n"
