@@ -2,6 +2,7 @@
 
 mod banner;
 mod check;
+mod chronicle;
 mod operator;
 mod reload;
 
@@ -35,6 +36,7 @@ use crate::tls::{self, Certificates};
 use crate::upstream::{self, Upstream};
 
 pub use check::{Report, check};
+use chronicle::Chronicle;
 use operator::Desk;
 pub use operator::{explain, orders};
 use reload::Reloader;
@@ -91,7 +93,10 @@ impl Server {
         let bound = listener::bind(&config.listen, workers).map_err(Refusal::line)?;
         let admin = config.admin.map(bind_admin).transpose()?;
         let state = state_lock(&config)?;
-        let loaded = load_all(&config, started)?;
+        // The ledger is opened beside it, once there is one.
+        let (chronicle, warning) = Chronicle::open(config.policy.state.as_deref(), None);
+        let chronicle = Arc::new(chronicle);
+        let loaded = load_all(&config, &chronicle, started)?;
         let policy = Policy::compile(&loaded, 1, started).map_err(Refusal::line)?;
         // The first thing that is written, and only when everything that is read is in order.
         let ca = development_certificate(&config, started)?;
@@ -99,6 +104,9 @@ impl Server {
         let health = Health::default();
         let pipeline = pipeline(&config, policy, workers);
         let shared = shared(&config, &pipeline, &certificates);
+        if let Some(warning) = warning {
+            tracing::warn!("{warning}");
+        }
         reload::tell_loaded(&health, &loaded);
         let reloader = Reloader {
             config_path: config_path.to_owned(),
@@ -106,6 +114,7 @@ impl Server {
             pipeline,
             certificates,
             health: health.clone(),
+            chronicle,
             waiting: Vec::new(),
         };
         Ok(Self { config, reloader, shared, bound, admin, health, started, ca, state })
@@ -130,10 +139,15 @@ impl Server {
         let mut signals = Signals::new().map_err(|error| Refusal::line(format!("cannot wait for signals: {error}")))?;
         let (phase, phases) = watch::channel(Phase::Running);
         let mut workers = start_workers(self.bound, &self.shared, &phases)?;
+        let chronicle = Arc::clone(&self.reloader.chronicle);
+        // From here on clients are answered by it.
+        chronicle.follow(&self.reloader.pipeline.policy(), Timestamp::now());
+        self.health.degrade("register", chronicle.save().err());
         let hangup = Arc::new(Notify::new());
         let pipeline = Arc::clone(&self.reloader.pipeline);
         let certificates = Arc::clone(&self.reloader.certificates);
-        let desk = Desk::new(Arc::clone(&pipeline), certificates, self.health.clone(), self.started);
+        let desk =
+            Desk::new(Arc::clone(&pipeline), certificates, self.health.clone(), Arc::clone(&chronicle), self.started);
         if let Some(listener) = self.admin {
             let listener = tokio::net::TcpListener::from_std(listener);
             let listener = listener.map_err(|error| Refusal::line(format!("the admin listener: {error}")))?;
@@ -154,6 +168,7 @@ impl Server {
         self.health.unready("drain", Some("draining".to_owned()));
         // Whoever starts in our place while we drain has the files from now on.
         reloader.abort();
+        self.health.degrade("register", chronicle.save().err());
         drop(self.state);
         // No worker is left where this fails, and that is what is waited for.
         phase.send_replace(Phase::Draining);
@@ -230,8 +245,9 @@ fn development_names(config: &Config) -> Vec<String> {
 }
 
 /// At start everything must be readable, or have a last good copy.
-fn load_all(config: &Config, now: Timestamp) -> Result<Loaded, Refusal> {
-    let loaded = load::load(&config.policy, &load::Before::default(), now);
+fn load_all(config: &Config, chronicle: &Chronicle, now: Timestamp) -> Result<Loaded, Refusal> {
+    let before = load::Before { register: chronicle.register(), ..load::Before::default() };
+    let loaded = load::load(&config.policy, &before, now);
     if loaded.refused.is_empty() { Ok(loaded) } else { Err(not_started(&loaded)) }
 }
 

@@ -184,6 +184,20 @@ pub struct Before {
     pub register: Register,
 }
 
+impl Before {
+    /// What a state folder knows, for whoever is not its server: the register, and the orders that have their approvals.
+    /// Nothing is written. The text is a warning.
+    #[must_use]
+    pub fn on_disk(settings: &Settings) -> (Self, Option<String>) {
+        let (register, warning) = settings.state.as_deref().map(Register::read).unwrap_or_default();
+        let mut before = Self { orders: Vec::new(), register };
+        if settings.approvals > 0 {
+            before.orders = lastgood::LastGood::of(settings, &before).all_approved();
+        }
+        (before, warning)
+    }
+}
+
 /// Reads everything; `now` tells which orders are in force. A valid file's last good copy is kept under the state
 /// folder, a file that cannot be read is replaced by its copy, and a vanished file's copy is removed.
 ///

@@ -12,6 +12,7 @@ use serde_json::Value;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Refusal;
+use super::chronicle::Chronicle;
 use crate::admin::{self, ExplainQuery, Operator};
 use crate::config::Config;
 use crate::dns::{Name, Qtype};
@@ -19,8 +20,9 @@ use crate::local::Locals;
 use crate::pipeline::{self, Pipeline};
 use crate::policy::Policy;
 use crate::policy::explain::{Question, Verdict};
-use crate::policy::load::{self, Settings, load};
-use crate::telemetry::exposition::{Scrape, UpstreamScrape};
+use crate::policy::load::{Before, Settings, load};
+use crate::policy::report::{ClockLine, OrderLine};
+use crate::telemetry::exposition::{OrderScrape, Scrape, UpstreamScrape};
 use crate::telemetry::health::{Health, Snapshot};
 use crate::tls::Certificates;
 use crate::upstream::{LATENCY_BOUNDS_MS, Status};
@@ -34,6 +36,7 @@ pub(super) struct Desk {
     pipeline: Arc<Pipeline>,
     certificates: Arc<Certificates>,
     health: Health,
+    chronicle: Arc<Chronicle>,
     started: Timestamp,
 }
 
@@ -42,9 +45,10 @@ impl Desk {
         pipeline: Arc<Pipeline>,
         certificates: Arc<Certificates>,
         health: Health,
+        chronicle: Arc<Chronicle>,
         started: Timestamp,
     ) -> Self {
-        Self { pipeline, certificates, health, started }
+        Self { pipeline, certificates, health, chronicle, started }
     }
 
     fn scrape(&self) -> Scrape {
@@ -54,6 +58,7 @@ impl Desk {
             generation: policy.generation(),
             rules: policy.rules_by_kind().to_vec(),
             orders_in_force: policy.orders_in_force(now) as u64,
+            orders: self.chronicle.clock_lines(&policy, now).into_iter().map(order_scrape).collect(),
             cache_entries: self.pipeline.cache().entries() as u64,
             cache_octets: self.pipeline.cache().octets() as u64,
             upstreams: self.pipeline.upstream().status().iter().map(upstream_scrape).collect(),
@@ -76,7 +81,7 @@ impl Operator for Desk {
     }
 
     fn orders(&self) -> Value {
-        lines(&self.pipeline.policy())
+        json(&self.chronicle.order_lines(&self.pipeline.policy(), Timestamp::now()))
     }
 
     fn explain(&self, query: ExplainQuery) -> Pin<Box<dyn Future<Output = Result<Value, String>> + Send>> {
@@ -88,9 +93,14 @@ impl Operator for Desk {
     }
 }
 
-fn lines(policy: &Policy) -> Value {
+fn json(lines: &[OrderLine]) -> Value {
     // Strings, numbers and dates only: this cannot fail.
-    serde_json::to_value(policy.order_lines(Timestamp::now())).unwrap_or_default()
+    serde_json::to_value(lines).unwrap_or_default()
+}
+
+fn order_scrape(line: ClockLine) -> OrderScrape {
+    let ClockLine { id, seconds_left, effective_since, targets } = line;
+    OrderScrape { id, seconds_left, effective_since, targets }
 }
 
 fn question(query: &ExplainQuery) -> Result<Question, String> {
@@ -157,7 +167,10 @@ pub fn orders(config_path: &Path) -> Result<Value, Refusal> {
     let config = Config::read(config_path)?;
     match ask(&config, "/orders") {
         Some(told) => told,
-        None => Ok(lines(&policy_of(&config)?)),
+        None => {
+            let (policy, before) = policy_of(&config)?;
+            Ok(json(&policy.order_lines(&before.register, Timestamp::now())))
+        }
     }
 }
 
@@ -171,7 +184,7 @@ pub fn explain(config_path: &Path, query: &ExplainQuery) -> Result<Value, Refusa
     if let Some(told) = ask(&config, &query.to_path()) {
         return told;
     }
-    let mut explanation = pipeline::explain(&policy_of(&config)?, &Locals::new(&config.local), &asked);
+    let mut explanation = pipeline::explain(&policy_of(&config)?.0, &Locals::new(&config.local), &asked);
     if explanation.verdict == Verdict::Forward {
         explanation.note = Some(NOT_LOOKED_AT.to_owned());
     }
@@ -186,12 +199,14 @@ fn ask(config: &Config, path: &str) -> Option<Result<Value, Refusal>> {
     Some(told.and_then(|text| serde_json::from_str(&text).map_err(|error| error.to_string())).map_err(Refusal::line))
 }
 
-/// The policy that the files make; last good copies are the server's.
-fn policy_of(config: &Config) -> Result<Policy, Refusal> {
+/// The policy that the files make, and what is known from before: the register and what was approved are read, other
+/// last good copies are the server's. Nothing is written.
+fn policy_of(config: &Config) -> Result<(Policy, Before), Refusal> {
     let now = Timestamp::now();
-    let loaded = load(&Settings { state: None, ..config.policy.clone() }, &load::Before::default(), now);
+    let (before, _) = Before::on_disk(&config.policy);
+    let loaded = load(&Settings { state: None, ..config.policy.clone() }, &before, now);
     if !loaded.refused.is_empty() {
         return Err(loaded.refused.into());
     }
-    Policy::compile(&loaded, 1, now).map_err(Refusal::line)
+    Ok((Policy::compile(&loaded, 1, now).map_err(Refusal::line)?, before))
 }

@@ -11,11 +11,12 @@ use notify::Watcher;
 use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+use super::chronicle::Chronicle;
 use crate::config::Config;
 use crate::mistake::Mistake;
 use crate::pipeline::Pipeline;
 use crate::policy::Policy;
-use crate::policy::load::{self, Loaded};
+use crate::policy::load::{self, Fate, Loaded, LoadedOrder};
 use crate::telemetry::health::Health;
 use crate::tls::Certificates;
 
@@ -40,6 +41,7 @@ pub(super) struct Reloader {
     pub(super) pipeline: Arc<Pipeline>,
     pub(super) certificates: Arc<Certificates>,
     pub(super) health: Health,
+    pub(super) chronicle: Arc<Chronicle>,
     /// The sections that have changed and wait for a restart.
     pub(super) waiting: Vec<&'static str>,
 }
@@ -70,7 +72,14 @@ impl Reloader {
                     sleep(SETTLE).await;
                     false
                 }
-                _ = poll.tick() => false,
+                _ = poll.tick() => {
+                    if self.prints() == prints {
+                        continue;
+                    }
+                    // A file that is being replaced is not there for a moment, and a file that is gone lifts an order.
+                    sleep(SETTLE).await;
+                    false
+                }
             };
             // Taken before the files are read: what changes meanwhile is seen the next time.
             let found = self.prints();
@@ -95,6 +104,14 @@ impl Reloader {
         if policy.changed_since_made(now) {
             tracing::info!(in_force = policy.orders_in_force(now), "an order has begun or ended");
             self.pipeline.install(policy.next(now));
+            self.chronicle.follow(&self.pipeline.policy(), Timestamp::now());
+        }
+        self.chronicle.follow_ledger();
+        self.health.degrade("deadline", self.chronicle.overdue(&self.pipeline.policy(), Timestamp::now()));
+        if self.chronicle.wants_saving() {
+            let (chronicle, health) = (Arc::clone(&self.chronicle), self.health.clone());
+            // Nobody waits for it: the next look sees whether it is to be written again.
+            drop(tokio::task::spawn_blocking(move || health.degrade("register", chronicle.save().err())));
         }
     }
 
@@ -143,16 +160,19 @@ impl Reloader {
 
     async fn reload_policy(&self) {
         let (settings, pipeline) = (self.config.policy.clone(), Arc::clone(&self.pipeline));
+        let (chronicle, health) = (Arc::clone(&self.chronicle), self.health.clone());
         let generation = pipeline.policy().generation() + 1;
         // Off the runtime: a million names take a second. The old policy is dropped there too.
         let made = tokio::task::spawn_blocking(move || {
             let now = Timestamp::now();
             let orders = pipeline.policy().orders().iter().map(|order| order.loaded.clone()).collect();
-            let before = load::Before { orders, ..load::Before::default() };
+            let before = load::Before { orders, register: chronicle.register() };
             let loaded = load::load(&settings, &before, now);
             let policy = Policy::compile(&loaded, generation, now)?;
             let rules = policy.rules();
             pipeline.install(policy);
+            chronicle.follow(&pipeline.policy(), Timestamp::now());
+            health.degrade("register", chronicle.save().err());
             Ok::<_, String>((loaded, rules))
         });
         match made.await {
@@ -190,8 +210,9 @@ impl Reloader {
         let orders = self.config.policy.orders.iter().flat_map(|folder| fs::read_dir(folder).into_iter().flatten());
         let mut files = self.files();
         // What editors leave beside an order is no reason to read all again.
-        let is_order = |file: &PathBuf| file.extension().is_some_and(|extension| extension == "toml");
-        files.extend(orders.flatten().map(|entry| entry.path()).filter(is_order));
+        let counts =
+            |file: &PathBuf| file.extension().is_some_and(|extension| extension == "toml" || extension == "minisig");
+        files.extend(orders.flatten().map(|entry| entry.path()).filter(counts));
         files.sort();
         files.into_iter().map(print).collect()
     }
@@ -227,6 +248,11 @@ pub(super) fn tell_loaded(health: &Health, loaded: &Loaded) {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
+    for LoadedOrder { order, approvals, .. } in loaded.orders.iter().filter(|loaded| loaded.fate == Fate::Draft) {
+        let have = approvals.as_ref().map(|approvals| approvals.have);
+        let need = approvals.as_ref().map(|approvals| approvals.need);
+        tracing::warn!(order = order.id, have, need, "not carried out: it lacks approvals, and is a draft");
+    }
     health.degrade("orders", wrong_with_orders(loaded));
     health.degrade("lists", wrong_with_lists(loaded));
 }
@@ -236,12 +262,17 @@ fn wrong_with_orders(loaded: &Loaded) -> Option<String> {
     let is_list = |mistake: &Mistake| loaded.settings.lists.iter().any(|list| list.file == mistake.file);
     let is_folder = |mistake: &Mistake| Some(&mistake.file) == loaded.settings.orders.as_ref();
     let refused = || loaded.refused.iter().filter(|mistake| !is_list(mistake));
-    let pending = loaded.orders.iter().flat_map(|order| &order.pending);
+    let pending = |of: Fate| {
+        let orders = loaded.orders.iter().filter(move |order| order.fate == of).flat_map(|order| &order.pending);
+        orders.filter(|mistake| !is_folder(mistake))
+    };
     let told = [
         // It stands for all its orders.
         fate(refused().filter(|mistake| is_folder(mistake)), "the orders stay as they were"),
         fate(refused().filter(|mistake| !is_folder(mistake)), "this order is not carried out"),
-        fate(pending.filter(|mistake| !is_folder(mistake)), "its last good copy stays in force"),
+        fate(pending(Fate::Draft), "until then it is a draft, and not carried out"),
+        fate(pending(Fate::StaysLifted), "until then it stays lifted"),
+        fate(pending(Fate::Copy), "its last good copy stays in force"),
     ];
     join(told)
 }
@@ -304,7 +335,7 @@ mod tests {
     use super::*;
     use crate::policy::index::Covers;
     use crate::policy::list::Format;
-    use crate::policy::load::{ListSettings, LoadedOrder, Settings};
+    use crate::policy::load::{ListSettings, Settings};
     use crate::policy::order::Effect;
 
     const ORDER: &str = "id = 'x'\nissuer = 'Example Court'\njurisdiction = ['*']\nreceived = 2026-01-01T00:00:00Z\n\

@@ -103,6 +103,11 @@ impl<'a> LastGood<'a> {
         ids
     }
 
+    /// Every order that had its approvals.
+    pub(super) fn all_approved(&self) -> Vec<LoadedOrder> {
+        self.approved_ids().iter().filter_map(|id| self.approved(id)).collect()
+    }
+
     /// Whether the order of a file that says otherwise was lifted, and on which day (UTC) where that is known: by the
     /// register, or by its copies where the register is lost, or never came to be written.
     pub(super) fn lifted(&self, id: &str, file_name: &OsStr, octets: &[u8]) -> Option<Option<Date>> {
