@@ -110,8 +110,8 @@ struct Explain {
 }
 
 const SIGN_EXAMPLES: &str = "\
-Signatures and keys are in minisign's format; that tool makes and verifies them too. A new secret key is not encrypted:
-its file is its owner's alone. With [policy] approvals = N an order's file counts when N keys of [[policy.key]] have
+Signatures and keys are in minisign's format; that tool makes and verifies them too. A new secret key is encrypted only
+with a --password-file; its file is its owner's alone. With [policy] approvals = N an order's file counts when N keys of [[policy.key]] have
 signed it. A file with a mistake in it is not signed.
 
 Examples:
@@ -129,8 +129,8 @@ struct Sign {
     /// Whose key it is, as [[policy.key]] has it; without it, the name of its file
     #[arg(long, value_name = "NAME", requires = "key")]
     name: Option<String>,
-    /// A file whose first line is the password of the secret key
-    #[arg(long, value_name = "FILE", requires = "key")]
+    /// A file whose first line is the password of the secret key; a new key is encrypted by it
+    #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
     /// Make a key pair of this name
     #[arg(long, value_name = "NAME", conflicts_with = "key")]
@@ -227,7 +227,10 @@ impl Explain {
 
 fn sign(wanted: &Sign) -> Outcome {
     let done = match (&wanted.new, &wanted.file, &wanted.key) {
-        (Some(name), _, _) => files::make_pair(name, &wanted.out).map_err(|what| vec![what]),
+        (Some(name), _, _) => {
+            let password = wanted.password_file.as_deref();
+            files::make_pair(name, &wanted.out, password).map_err(|what| vec![what])
+        }
         (None, Some(file), Some(key)) => {
             let (password, name) = (wanted.password_file.as_deref(), wanted.name.as_deref());
             let wanted = files::Wanted { file, key, password, name };

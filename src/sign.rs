@@ -120,13 +120,19 @@ pub struct SecretKey {
 }
 
 impl SecretKey {
-    /// A new key, by the operating system's random numbers.
+    /// A new key, by the operating system's random numbers, and the text of its file: encrypted where there is a
+    /// password.
     ///
     /// # Errors
-    /// When there are none.
-    pub fn new() -> Result<Self, String> {
-        let KeyPair { pk, sk } = KeyPair::generate_unencrypted_keypair().map_err(|error| error.to_string())?;
-        Ok(Self { key: sk, public: pk })
+    /// When there are no random numbers, or the password is too long.
+    pub fn make(name: &str, password: Option<&str>) -> Result<(Self, String), String> {
+        let pair = match password {
+            Some(password) => KeyPair::generate_encrypted_keypair(Some(password.to_owned())),
+            None => KeyPair::generate_unencrypted_keypair(),
+        };
+        let comment = format!("bailiwick secret key of {name}; keep it to yourself");
+        let text = pair.and_then(|pair| pair.sk.to_box(Some(&comment))).map_err(|error| error.to_string())?.to_string();
+        Ok((Self::read(&text, password)?, text))
     }
 
     /// Reads the text of a secret key's file. One that is encrypted takes its password.
@@ -147,15 +153,6 @@ impl SecretKey {
         let key = key.map_err(|error| format!("is not a secret key in minisign's format: {error}"))?;
         let public = minisign::PublicKey::from_secret_key(&key).map_err(|error| error.to_string())?;
         Ok(Self { key, public })
-    }
-
-    /// The text of its file, not encrypted.
-    ///
-    /// # Errors
-    /// None that are known.
-    fn to_text(&self, name: &str) -> Result<String, String> {
-        let comment = format!("bailiwick secret key of {name}; keep it to yourself");
-        self.key.to_box(Some(&comment)).map(|boxed| boxed.to_string()).map_err(|error| error.to_string())
     }
 
     /// What verifies its signatures.
@@ -209,16 +206,16 @@ mod tests {
 
     #[test]
     fn what_is_signed_here_is_verified_here() {
-        let secret = SecretKey::new().unwrap();
+        let (secret, text) = SecretKey::make("anna", None).unwrap();
         let signature = secret.sign(b"octets", "a\n.toml", now()).unwrap();
         assert!(
             signature.contains("trusted comment: timestamp:1795305600\tfile:a\u{fffd}.toml\thashed\n"),
             "{signature}"
         );
         assert_eq!(secret.public().verify(b"octets", signature.as_bytes()), Ok(()));
-        let other = SecretKey::new().unwrap().public();
+        let other = SecretKey::make("bert", None).unwrap().0.public();
         assert_eq!(other.verify(b"octets", signature.as_bytes()), Err("is by another key"));
-        let read = SecretKey::read(&secret.to_text("anna").unwrap(), None).unwrap();
+        let read = SecretKey::read(&text, None).unwrap();
         assert_eq!(read.public(), secret.public());
         // The number of a key is anyone's to claim.
         let mut claimed = other.octets;
@@ -254,7 +251,7 @@ mod tests {
         for odd in [format!("{PUBLIC} "), PUBLIC.replacen("RW", "RU", 1), format!("{PUBLIC}AAAA")] {
             assert!(PublicKey::from_text(&odd).unwrap_err().contains("begin with RW"), "{odd}");
         }
-        let text = SecretKey::new().unwrap().to_text("anna").unwrap();
+        let (_, text) = SecretKey::make("anna", None).unwrap();
         for cut in 0..text.trim_end().len() {
             assert!(SecretKey::read(&text[..cut], None).is_err(), "cut at {cut}");
         }
@@ -262,8 +259,7 @@ mod tests {
 
     #[test]
     fn an_encrypted_key_takes_its_password() {
-        let pair = KeyPair::generate_encrypted_keypair(Some("open".to_owned())).unwrap();
-        let text = pair.sk.to_box(None).unwrap().to_string();
+        let (_, text) = SecretKey::make("anna", Some("open")).unwrap();
         assert!(SecretKey::read(&text, None).err().unwrap().contains("--password-file"));
         assert!(SecretKey::read(&text, Some("shut")).err().unwrap().contains("Wrong password"));
         let secret = SecretKey::read(&text, Some("open")).unwrap();

@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn each_person_has_a_key_and_there_are_enough_of_them() {
-        let keys: [_; 2] = std::array::from_fn(|_| sign::SecretKey::new().unwrap().public());
+        let keys: [_; 2] = std::array::from_fn(|_| sign::SecretKey::make("a", None).unwrap().0.public());
         let key = |name: &str, public: &dyn std::fmt::Display| {
             format!("[[policy.key]]\nname = \"{name}\"\npublic = \"{public}\"\n")
         };
@@ -292,7 +292,7 @@ mod tests {
             assert!(mistake.contains(what), "{mistake}");
         }
         let many: String = (0..=KEYS_MAX)
-            .map(|number| key(&format!("k{number}"), &sign::SecretKey::new().unwrap().public()))
+            .map(|number| key(&format!("k{number}"), &sign::SecretKey::make("a", None).unwrap().0.public()))
             .collect();
         assert!(one(many).contains("more than 64 keys"));
     }

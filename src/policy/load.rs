@@ -139,7 +139,19 @@ impl LoadedOrder {
     #[must_use]
     pub fn of(order: Order, octets: &[u8]) -> Self {
         let target_keys = order.targets.iter().map(Target::key).collect();
+        Self::with(order, Digest::of(octets), target_keys)
+    }
+
+    /// The same, where it may be the order of the load before: its names need not be gone through again.
+    fn like(order: Order, octets: &[u8], previous: Option<&Self>) -> Self {
         let digest = Digest::of(octets);
+        let same = previous.filter(|previous| previous.digest == digest);
+        let keys = same.map(|previous| previous.target_keys.clone());
+        let target_keys = keys.unwrap_or_else(|| order.targets.iter().map(Target::key).collect());
+        Self::with(order, digest, target_keys)
+    }
+
+    fn with(order: Order, digest: Digest, target_keys: Vec<String>) -> Self {
         let (pending, approved_by, fate) = (Vec::new(), Vec::new(), Fate::AsWritten);
         Self { order, pending, digest, approved_by, fate, approvals: None, target_keys }
     }

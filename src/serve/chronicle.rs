@@ -39,6 +39,8 @@ struct Kept {
     tickets: Vec<Ticket>,
     /// The file is older.
     is_changed: bool,
+    /// This process has looked before.
+    has_looked: bool,
 }
 
 #[derive(Debug, Default)]
@@ -55,7 +57,7 @@ impl Chronicle {
         let (register, warning) = folder.map(Register::read).unwrap_or_default();
         let hand_in = |ledger: &Arc<Ledger>| register.unrecorded.iter().map(|told| record(ledger, told)).collect();
         let tickets = ledger.as_ref().map(hand_in).unwrap_or_default();
-        let kept = Mutex::new(Kept { register, tickets, is_changed: false });
+        let kept = Mutex::new(Kept { register, tickets, is_changed: false, has_looked: false });
         (Self { folder: folder.map(Path::to_owned), ledger, kept, saving: Mutex::default() }, warning)
     }
 
@@ -70,8 +72,12 @@ impl Chronicle {
         let mut kept = lock(&self.kept);
         let kept = &mut *kept;
         kept.is_changed = true;
+        // What a start finds in force its banner says; of thousands of orders each would be a line.
+        let is_quiet = !std::mem::replace(&mut kept.has_looked, true);
         for told in kept.register.follow(policy, now) {
-            log(&told.happening);
+            if !is_quiet {
+                log(&told.happening);
+            }
             if let Some(ledger) = &self.ledger {
                 kept.tickets.push(record(ledger, &told));
                 kept.register.unrecorded.push(told);

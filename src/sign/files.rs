@@ -23,13 +23,14 @@ const SECRET_MODE: u32 = 0o600;
 const PUBLIC_MODE: u32 = 0o644;
 
 /// Makes a key pair, `NAME.key` and `NAME.pub`, in a folder; the text says what was made, and what to paste into the
-/// configuration. The secret key is not encrypted: its file is its owner's alone.
+/// configuration. The secret key's file is its owner's alone, and is encrypted where a file has a password.
 ///
 /// # Errors
 /// What keeps it from being made, in a line; a file that is there already is left as it is.
-pub fn make_pair(name: &str, folder: &Path) -> Result<String, String> {
+pub fn make_pair(name: &str, folder: &Path, password: Option<&Path>) -> Result<String, String> {
     check_name(name)?;
-    let secret = SecretKey::new()?;
+    let password = password.map(read_password).transpose()?;
+    let (secret, text) = SecretKey::make(name, password.as_deref())?;
     let public = secret.public();
     let (secret_file, public_file) = (folder.join(format!("{name}.key")), folder.join(format!("{name}.pub")));
     if let Some(there) = [&secret_file, &public_file].into_iter().find(|file| file.symlink_metadata().is_ok()) {
@@ -37,7 +38,7 @@ pub fn make_pair(name: &str, folder: &Path) -> Result<String, String> {
         return Err(format!("{there}: is there already; move it away, or name another folder with --out"));
     }
     fs::create_dir_all(folder).map_err(|error| cannot_write(folder, &error))?;
-    write_new(&secret_file, SECRET_MODE, &secret.to_text(name)?)?;
+    write_new(&secret_file, SECRET_MODE, &text)?;
     write_new(&public_file, PUBLIC_MODE, &format!("untrusted comment: bailiwick public key of {name}\n{public}\n"))?;
     Ok(format!(
         "secret key  {}, for {name} alone\npublic key  {}\n\n\
@@ -90,11 +91,18 @@ pub fn sign(
 }
 
 fn read_key(wanted: &Wanted<'_>) -> Result<SecretKey, String> {
-    let password = wanted.password.map(|file| read_text(file, KEY_OCTETS_MAX)).transpose()?;
-    // The first line: an editor adds the end of it.
-    let password = password.as_deref().map(|text| text.lines().next().unwrap_or_default());
+    let password = wanted.password.map(read_password).transpose()?;
     let text = read_text(wanted.key, KEY_OCTETS_MAX)?;
-    SecretKey::read(&text, password).map_err(|what| format!("{}: {what}", wanted.key.display()))
+    SecretKey::read(&text, password.as_deref()).map_err(|what| format!("{}: {what}", wanted.key.display()))
+}
+
+/// The first line of a file: an editor adds the end of it.
+fn read_password(file: &Path) -> Result<String, String> {
+    let text = read_text(file, KEY_OCTETS_MAX)?;
+    match text.lines().next().unwrap_or_default() {
+        "" => Err(format!("{}: has no password in its first line; write one", file.display())),
+        password => Ok(password.to_owned()),
+    }
 }
 
 fn read_text(file: &Path, octets_max: u64) -> Result<String, String> {
@@ -151,25 +159,25 @@ mod tests {
     fn a_pair_is_private_is_never_overwritten_and_signs() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
-        let said = make_pair("anna", &path("keys")).unwrap();
+        let said = make_pair("anna", &path("keys"), None).unwrap();
         let mode = |name: &str| fs::metadata(path(name)).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode("keys/anna.key"), mode("keys/anna.pub") & 0o600), (0o600, 0o600));
         let public = said.lines().find_map(|line| line.strip_prefix("public = \"")?.strip_suffix('"')).unwrap();
         let public = PublicKey::from_text(public).unwrap();
         assert_eq!(fs::read_to_string(path("keys/anna.pub")).unwrap().lines().nth(1), Some(&public.to_string()[..]));
         let secret = fs::read(path("keys/anna.key")).unwrap();
-        assert!(make_pair("anna", &path("keys")).unwrap_err().contains("anna.key: is there already"));
+        assert!(make_pair("anna", &path("keys"), None).unwrap_err().contains("anna.key: is there already"));
         assert_eq!(fs::read(path("keys/anna.key")).unwrap(), secret);
         fs::remove_file(path("keys/anna.key")).unwrap();
-        assert!(make_pair("anna", &path("keys")).unwrap_err().contains("anna.pub: is there already"));
-        make_pair("../anna", &path("keys")).unwrap_err();
+        assert!(make_pair("anna", &path("keys"), None).unwrap_err().contains("anna.pub: is there already"));
+        make_pair("../anna", &path("keys"), None).unwrap_err();
     }
 
     #[test]
     fn a_file_is_signed_beside_it_and_a_mistaken_one_is_not() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
-        make_pair("anna", folder.path()).unwrap();
+        make_pair("anna", folder.path(), None).unwrap();
         fs::write(path("a.toml"), "octets").unwrap();
         let (file, key) = (path("a.toml"), path("anna.key"));
         let wanted = Wanted { file: &file, key: &key, password: None, name: None };
@@ -185,6 +193,12 @@ mod tests {
         }
         let count = fs::read_dir(folder.path()).unwrap().count();
         assert_eq!(count, 5, "a temporary file is left");
+        fs::write(path("password"), "open\n").unwrap();
+        make_pair("bert", folder.path(), Some(&path("password"))).unwrap();
+        let key = path("bert.key");
+        let bert = Wanted { key: &key, ..wanted };
+        assert!(sign(&bert, now(), |_| vec![]).unwrap_err()[0].contains("bert.key: is encrypted; name the file"));
+        sign(&Wanted { password: Some(&path("password")), ..bert }, now(), |_| vec![]).unwrap();
         let refused = |wanted: &Wanted<'_>| sign(wanted, now(), |_| vec![]).unwrap_err().remove(0);
         assert!(refused(&Wanted { name: Some("a/b"), ..wanted }).contains("--name"));
         assert!(refused(&Wanted { key: &file, ..wanted }).contains("a.toml: is not a secret key"));

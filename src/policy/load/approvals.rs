@@ -193,8 +193,10 @@ pub(super) mod tests {
 
     impl Node {
         pub(in super::super) fn new(approvals: usize) -> Self {
-            let people: Vec<_> =
-                ["anna", "bert", "carl"].into_iter().map(|name| (name, SecretKey::new().unwrap())).collect();
+            let people: Vec<_> = ["anna", "bert", "carl"]
+                .into_iter()
+                .map(|name| (name, SecretKey::make(name, None).unwrap().0))
+                .collect();
             let mut machine = Machine::new();
             let key = |(name, secret): &(&str, SecretKey)| Key { name: (*name).to_owned(), public: secret.public() };
             machine.settings.keys = people.iter().map(key).collect();

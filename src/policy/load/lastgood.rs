@@ -77,6 +77,11 @@ impl<'a> LastGood<'a> {
         parse(&file, &octets).ok().map(|order| LoadedOrder::of(order, &octets))
     }
 
+    /// An order of the load before.
+    pub(super) fn previous(&self, id: &str) -> Option<&'a LoadedOrder> {
+        self.previous_by_id.get(id).copied()
+    }
+
     /// The last copy of an order that had its approvals.
     pub(super) fn approved(&self, id: &str) -> Option<LoadedOrder> {
         let previous = self.previous_by_id.get(id).filter(|loaded| !loaded.approved_by.is_empty());

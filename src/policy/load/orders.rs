@@ -245,19 +245,20 @@ impl Desk<'_> {
         let stays_lifted = !pending.is_empty();
         pending.extend(judged.lacking);
         let path = order.file.clone();
+        let previous = self.last_good.previous(&order.id);
         let loaded = if stays_lifted {
             let copy = self.last_good.order(file_name).filter(|copy| copy.order.id == order.id);
             let lifted = copy.filter(|copy| copy.order.state == State::Lifted);
-            let as_written = || LoadedOrder::of(Order { state: State::Lifted, ..order }, octets);
+            let as_written = || LoadedOrder::like(Order { state: State::Lifted, ..order }, octets, previous);
             LoadedOrder { fate: Fate::StaysLifted, pending, ..lifted.unwrap_or_else(as_written) }
         } else if pending.is_empty() {
             self.last_good.keep(file_name, &order.id, octets, !judged.by.is_empty());
-            LoadedOrder { approved_by: judged.by, ..LoadedOrder::of(order, octets) }
+            LoadedOrder { approved_by: judged.by, ..LoadedOrder::like(order, octets, previous) }
         } else if let Some(held) = held {
             LoadedOrder { fate: Fate::Copy, pending, ..held }
         } else {
             let draft = Order { state: State::Draft, ..order };
-            LoadedOrder { fate: Fate::Draft, pending, ..LoadedOrder::of(draft, octets) }
+            LoadedOrder { fate: Fate::Draft, pending, ..LoadedOrder::like(draft, octets, previous) }
         };
         let order = Order { file: path, ..loaded.order };
         LoadedOrder { order, approvals, ..loaded }
