@@ -12,7 +12,7 @@ use super::orders::{Found, place_of};
 use super::{Approvals, Key, LoadedOrder, Settings, read_file};
 use crate::digest::Digest;
 use crate::mistake::Mistake;
-use crate::policy::order::{Order, State};
+use crate::policy::order::{Order, State, Target};
 use crate::policy::register::Register;
 use crate::sign;
 
@@ -160,10 +160,10 @@ pub fn lists_without_digest(order: &Order, octets: &[u8]) -> Vec<Mistake> {
     let lists = order.targets.iter().enumerate();
     let lists = lists.filter(|(_, target)| target.list.as_ref().is_some_and(|list| list.sha256.is_none()));
     let what = "a list without its sha256 cannot be approved; say the SHA-256 of the file beside its name";
-    let mistake = |(number, _)| {
+    let mistake = |(number, _): (usize, &Target)| {
         let place = place_of(octets, |table| {
             let targets: &DeArray<'_> = table.get("target")?.get_ref().as_array()?;
-            Some(targets.iter().nth(number)?.get_ref().as_table()?.get("list")?.span())
+            Some(targets.get(number)?.get_ref().as_table()?.get("list")?.span())
         });
         match place {
             Some((text, span)) => Mistake::at(&order.file, text, span, what),
