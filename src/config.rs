@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::Path;
 
+use crate::digest::Digest;
 use crate::mistake::Mistake;
 use crate::policy::load;
 use crate::{cache, listener, local, pipeline, tls, upstream};
@@ -36,8 +37,10 @@ pub struct Config {
     pub pipeline: pipeline::Settings,
     /// `[cache]`.
     pub cache: cache::Settings,
-    /// `[policy]`, `[origin]` and `[state]`.
+    /// `[policy]`, `[origin]` and `[state] folder`.
     pub policy: load::Settings,
+    /// `[state] ledger`.
+    pub ledger: bool,
 }
 
 impl Config {
@@ -46,7 +49,16 @@ impl Config {
     /// # Errors
     /// Every mistake in it.
     pub fn read(path: &Path) -> Result<Self, Vec<Mistake>> {
-        Self::parse(path, &text_of(path).map_err(|mistake| vec![mistake])?)
+        Self::read_with_digest(path).map(|(config, _)| config)
+    }
+
+    /// The same, and which octets it was read from.
+    ///
+    /// # Errors
+    /// Every mistake in it.
+    pub fn read_with_digest(path: &Path) -> Result<(Self, Digest), Vec<Mistake>> {
+        let text = text_of(path).map_err(|mistake| vec![mistake])?;
+        Ok((Self::parse(path, &text)?, Digest::of(text.as_bytes())))
     }
 
     /// Reads the text of a configuration file; `path` is only for the mistakes.

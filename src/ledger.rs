@@ -1,12 +1,39 @@
 //! What took effect when: append-only, hash-chained, verifiable.
 
+mod file;
+mod key;
+pub mod line;
+mod queue;
+mod tail;
+#[cfg(test)]
+mod tests;
+pub mod page;
+pub mod report;
+pub mod verify;
+pub mod words;
+mod writer;
+
 use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::policy::register::Happening;
+
+pub use key::{KEY_FILE, NotAKey, PublicKey, public_key_of};
+use queue::Queue;
+pub use queue::{WAITING_MAX, WAITING_OCTETS_MAX};
+use writer::Writer;
+
+/// The file of the ledger, in the state folder.
+pub const LEDGER_FILE: &str = "ledger.jsonl";
+
+/// How long whoever lets go of a ledger waits for what is still to be written.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the ledger has lines for. None holds a client's address or a name that a client asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +73,11 @@ pub enum Note {
         octets: u64,
         /// What they were.
         digest: Digest,
+    },
+    /// Events were dropped before this line: the disk took none, and no more memory is kept for them.
+    EventsLost {
+        /// How many.
+        events: u64,
     },
     /// A server has started with this ledger.
     Started {
@@ -98,6 +130,14 @@ pub struct Input {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error(pub String);
 
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Error {}
+
 /// The place of an event among those that were handed in; from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ticket(pub u64);
@@ -111,44 +151,65 @@ pub struct Head {
     pub hash: Digest,
 }
 
-/// A ledger that is written by a thread of its own. Cheap to share; nothing waits for it.
+/// A ledger that is written by a thread of its own. Nothing waits for it; dropped, it is closed.
 #[derive(Debug)]
 pub struct Ledger {
-    _private: (),
+    queue: Arc<Queue>,
 }
 
 impl Ledger {
-    /// Opens, or begins, the ledger in the state folder.
+    /// Opens, or begins, the ledger in the state folder, which is ours alone. Where the disk does not let it, that is
+    /// told by [`Self::complaint`], and tried again until it does.
     ///
     /// # Errors
-    /// When it cannot be: serving goes on all the same.
+    /// When the thread that writes cannot be started: serving goes on all the same.
     pub fn open(folder: &Path, now: Timestamp) -> Result<Self, Error> {
-        let _ = (folder, now);
-        Err(Error("not built yet".to_owned()))
+        let queue = Arc::new(Queue::default());
+        let mut writer = Writer::new(folder.to_owned(), now, Arc::clone(&queue));
+        writer.begin();
+        let thread = thread::Builder::new().name("ledger".to_owned()).spawn(move || writer.run());
+        thread.map_err(|error| Error(format!("cannot start the thread that writes the ledger: {error}")))?;
+        Ok(Self { queue })
     }
 
-    /// Hands in an event. Never waits; past a bound the event is dropped, and that is told by [`Self::complaint`].
+    /// Hands in an event. Never waits; past [`WAITING_MAX`] or [`WAITING_OCTETS_MAX`] the event is dropped, and that is
+    /// told by [`Self::complaint`] and by a line of the ledger, once there can be one.
     pub fn record(&self, at: Timestamp, event: Event) -> Ticket {
-        let _ = (at, event);
-        Ticket(0)
+        self.queue.put(at, &event)
     }
 
     /// Whether an event is on the disk.
     #[must_use]
     pub fn has_recorded(&self, ticket: Ticket) -> bool {
-        let _ = ticket;
-        false
+        self.queue.has_recorded(ticket)
     }
 
     /// The last line on the disk; None: there is none yet.
     #[must_use]
     pub fn head(&self) -> Option<Head> {
-        None
+        self.queue.head()
+    }
+
+    /// How many events wait for the disk.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.queue.waiting()
     }
 
     /// What is wrong with it, for health.
     #[must_use]
     pub fn complaint(&self) -> Option<String> {
-        None
+        self.queue.complaint()
+    }
+
+    /// Writes what waits, takes no more, and lets go of the file; how many events could not be written by then.
+    pub fn close(&self, patience: Duration) -> usize {
+        self.queue.close(patience)
+    }
+}
+
+impl Drop for Ledger {
+    fn drop(&mut self) {
+        self.close(CLOSE_PATIENCE);
     }
 }

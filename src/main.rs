@@ -9,8 +9,11 @@ use std::process::ExitCode;
 
 use bailiwick::admin::ExplainQuery;
 use bailiwick::admin::explain::QTYPE_DEFAULT;
+use bailiwick::digest::Digest;
+use bailiwick::ledger::{PublicKey, page};
 use bailiwick::policy::load;
 use bailiwick::policy::order::Order;
+use bailiwick::serve::proof::{self, Proof};
 use bailiwick::serve::{self, Refusal, Report, Server};
 use bailiwick::sign::files;
 use bailiwick::{telemetry, tls};
@@ -23,6 +26,7 @@ Examples:
   bailiwick                                                  serve with config/bailiwick.toml
   bailiwick check --config /etc/bailiwick.toml               read it and all it names
   bailiwick explain kickasstorrents.to --client 127.0.0.2    why that client is answered so
+  bailiwick ledger verify                                    nothing in the ledger was changed
   RUST_LOG=bailiwick=debug bailiwick --log-format json       serve and say more, for machines
 
 Exit status: 0 done, 1 a mistake or a failure, 2 the command line itself is mistaken.
@@ -78,6 +82,9 @@ enum Command {
     /// Sign an order's file, or make a key to sign with
     #[command(after_help = SIGN_EXAMPLES)]
     Sign(Sign),
+    /// What took effect when, from the ledger in the state folder: checked, or printed
+    #[command(subcommand, after_help = LEDGER_EXAMPLES)]
+    Ledger(LedgerCommand),
     /// Make a development CA and a certificate by it
     #[command(after_help = CERTS_EXAMPLES)]
     Certs(Certs),
@@ -140,6 +147,62 @@ struct Sign {
     out: PathBuf,
 }
 
+const LEDGER_EXAMPLES: &str = "\
+The file alone is read; no server is asked. Each line has the SHA-256 of the line before and an Ed25519 signature.
+Against the node's own operator a ledger proves nothing without a head that was written down elsewhere: /metrics has it.
+
+Examples:
+  bailiwick ledger key                                       the public key, for whoever is to check
+  bailiwick ledger verify --head 9f86d0…                     nothing changed, and nothing cut off since that head
+  bailiwick ledger verify copy.jsonl --key 11qYAY…           somewhere else, from the file and the key
+  bailiwick ledger report it-milan-2022-torrents > it.html   what was ordered, and when it took effect, for a court";
+
+#[derive(Debug, Subcommand)]
+enum LedgerCommand {
+    /// Check every line, and name the first that is broken
+    Verify {
+        #[command(flatten)]
+        ledger: Ledger,
+        /// The hash of a line that was written down elsewhere; without that line the check fails
+        #[arg(long, value_name = "HASH")]
+        head: Option<Digest>,
+    },
+    /// Print every line, unchecked, a sentence each
+    Show {
+        #[command(flatten)]
+        ledger: Ledger,
+        /// Print the lines as they are
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print what the ledger says about an order: one page of HTML, for a court
+    Report {
+        /// The order's id
+        order: String,
+        /// The ledger; without it, ledger.jsonl in [state] folder
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+        /// The node's public key; without it, that of the state folder, or the one that the ledger names
+        #[arg(long, value_name = "PUBLIC")]
+        key: Option<PublicKey>,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the public key that the ledger is signed with, in base64
+    Key,
+}
+
+#[derive(Debug, Args)]
+struct Ledger {
+    /// The ledger; without it, ledger.jsonl in [state] folder
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// The node's public key; without it, that of the state folder, or the one that the ledger names
+    #[arg(long, value_name = "PUBLIC")]
+    key: Option<PublicKey>,
+}
+
 const CERTS_EXAMPLES: &str = "\
 Writes server.pem (the chain) and server.key; and ca.pem and ca.key, unless they are there. No client trusts such a CA
 by itself: give it ca.pem.
@@ -181,6 +244,7 @@ fn main() -> ExitCode {
         Command::Explain(asked) => told(serve::explain(config, &asked.query()), asked.json, show::explanation),
         Command::Orders { json } => told(serve::orders(config), json, show::orders),
         Command::Sign(wanted) => sign(&wanted),
+        Command::Ledger(command) => ledger(config, command),
         Command::Certs(wanted) => certs(&wanted),
     };
     // What was found comes before what is wrong with it.
@@ -215,6 +279,43 @@ fn told(told: Result<Value, Refusal>, json: bool, show: fn(&Value) -> String) ->
     match told {
         Ok(told) if json => Outcome { out: format!("{told:#}\n"), ..Outcome::default() },
         Ok(told) => Outcome { out: show(&told), ..Outcome::default() },
+        Err(refusal) => failure(&refusal.lines),
+    }
+}
+
+/// The page, or the object. Of a broken ledger what holds is printed, and that is told.
+fn report(proof: &Proof, order: &str, json: bool) -> Outcome {
+    let case = match proof::report(proof, order) {
+        Ok(case) => case,
+        Err(refusal) => return failure(&refusal.lines),
+    };
+    let out = match json {
+        false => page::page(&case),
+        // Strings, numbers and dates only: this cannot fail.
+        true => serde_json::to_string_pretty(&case).unwrap_or_default() + "\n",
+    };
+    let broken = case.ledger.broken.map(|broken| format!("{}: {broken}\n", case.ledger.file));
+    Outcome { out, bad: broken.is_some(), err: broken.unwrap_or_default() }
+}
+
+fn ledger(config: &Path, command: LedgerCommand) -> Outcome {
+    let proof = |Ledger { file, key }| Proof { config: config.to_owned(), file, key };
+    let told = match command {
+        LedgerCommand::Verify { ledger, head } => proof::verify(&proof(ledger), head.as_ref()),
+        LedgerCommand::Show { ledger, json } => {
+            let shown = proof::show(&proof(ledger), json, &mut io::stdout().lock());
+            shown.map(|()| (String::new(), None))
+        }
+        LedgerCommand::Report { order, file, key, json } => {
+            return report(&Proof { config: config.to_owned(), file, key }, &order, json);
+        }
+        LedgerCommand::Key => proof::public_key(config).map(|key| (format!("{key}\n"), None)),
+    };
+    match told {
+        Ok((out, warning)) => {
+            let err = warning.map_or_else(String::new, |warning| format!("warning: {warning}\n"));
+            Outcome { out, err, bad: false }
+        }
         Err(refusal) => failure(&refusal.lines),
     }
 }

@@ -1,9 +1,11 @@
 //! Puts the parts together: build, run, reload, drain; the only one that knows everyone.
 
 mod banner;
+mod bookkeeping;
 mod check;
 mod chronicle;
 mod operator;
+pub mod proof;
 mod reload;
 
 use std::fmt;
@@ -14,6 +16,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::runtime;
@@ -24,17 +27,20 @@ use crate::admin;
 use crate::cache::Cache;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::ledger::Ledger;
 use crate::listener::{self, Phase, Shared};
 use crate::local::Locals;
 use crate::mistake::Mistake;
 use crate::pipeline::{Parts, Pipeline};
 use crate::policy::Policy;
 use crate::policy::load::{self, Loaded};
+use crate::policy::register::Register;
 use crate::telemetry::Telemetry;
 use crate::telemetry::health::Health;
 use crate::tls::{self, Certificates};
 use crate::upstream::{self, Upstream};
 
+use bookkeeping::{Books, Tally};
 pub use check::{Report, check};
 use chronicle::Chronicle;
 use operator::Desk;
@@ -43,6 +49,9 @@ use reload::Reloader;
 
 /// Descriptors kept for listeners, files and the operator, beside one per connection and one per query in flight.
 const DESCRIPTORS_RESERVED: u64 = 512;
+
+/// What the ledger may take at the end to write what waits.
+const LEDGER_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Why the process does not start or must end: lines to show, each with what, where and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,6 +85,8 @@ pub struct Server {
     ca: Option<std::path::PathBuf>,
     /// Held while the state folder is ours.
     state: Option<File>,
+    /// None: none is kept.
+    ledger: Option<Arc<Ledger>>,
 }
 
 impl Server {
@@ -85,7 +96,7 @@ impl Server {
     /// Everything that keeps it from serving.
     pub fn build(config_path: &Path) -> Result<Self, Refusal> {
         let started = Timestamp::now();
-        let mut config = Config::read(config_path)?;
+        let (mut config, digest) = Config::read_with_digest(config_path)?;
         let written = config.clone();
         fit_descriptors(&mut config);
         let workers = worker_count(&config);
@@ -93,10 +104,8 @@ impl Server {
         let bound = listener::bind(&config.listen, workers).map_err(Refusal::line)?;
         let admin = config.admin.map(bind_admin).transpose()?;
         let state = state_lock(&config)?;
-        // The ledger is opened beside it, once there is one.
-        let (chronicle, warning) = Chronicle::open(config.policy.state.as_deref(), None);
-        let chronicle = Arc::new(chronicle);
-        let loaded = load_all(&config, &chronicle, started)?;
+        let (register, warning) = config.policy.state.as_deref().map(Register::read).unwrap_or_default();
+        let loaded = load_all(&config, &register, started)?;
         let policy = Policy::compile(&loaded, 1, started).map_err(Refusal::line)?;
         // The first thing that is written, and only when everything that is read is in order.
         let ca = development_certificate(&config, started)?;
@@ -108,16 +117,20 @@ impl Server {
             tracing::warn!("{warning}");
         }
         reload::tell_loaded(&health, &loaded);
+        let ledger = open_ledger(&config, started, &health);
+        let chronicle = Arc::new(Chronicle::new(config.policy.state.clone(), register, ledger.clone()));
+        let books = Books { ledger: ledger.clone(), config_path: config_path.to_owned(), config: digest };
         let reloader = Reloader {
             config_path: config_path.to_owned(),
             config: written,
             pipeline,
             certificates,
             health: health.clone(),
+            books,
             chronicle,
             waiting: Vec::new(),
         };
-        Ok(Self { config, reloader, shared, bound, admin, health, started, ca, state })
+        Ok(Self { config, reloader, shared, bound, admin, health, started, ca, state, ledger })
     }
 
     /// What to tell whoever started it: where it listens, and what to try. At most ten lines.
@@ -141,13 +154,20 @@ impl Server {
         let mut workers = start_workers(self.bound, &self.shared, &phases)?;
         let chronicle = Arc::clone(&self.reloader.chronicle);
         // From here on clients are answered by it.
+        self.reloader.books.note_generation(&self.reloader.pipeline.policy(), Timestamp::now());
         chronicle.follow(&self.reloader.pipeline.policy(), Timestamp::now());
         self.health.degrade("register", chronicle.save().err());
         let hangup = Arc::new(Notify::new());
         let pipeline = Arc::clone(&self.reloader.pipeline);
         let certificates = Arc::clone(&self.reloader.certificates);
-        let desk =
-            Desk::new(Arc::clone(&pipeline), certificates, self.health.clone(), Arc::clone(&chronicle), self.started);
+        let desk = Desk {
+            pipeline: Arc::clone(&pipeline),
+            certificates,
+            health: self.health.clone(),
+            chronicle: Arc::clone(&chronicle),
+            ledger: self.ledger.clone(),
+            started: self.started,
+        };
         if let Some(listener) = self.admin {
             let listener = tokio::net::TcpListener::from_std(listener);
             let listener = listener.map_err(|error| Refusal::line(format!("the admin listener: {error}")))?;
@@ -156,6 +176,7 @@ impl Server {
         tokio::spawn(Arc::clone(pipeline.upstream()).keep_watch());
         tokio::spawn(Arc::clone(&pipeline).follow_returns());
         tokio::spawn(operator::watch_upstreams(Arc::clone(&pipeline), self.health.clone()));
+        let tally = start_tally(self.ledger.as_ref(), &pipeline, &self.health);
         let reloader = tokio::spawn(self.reloader.run(Arc::clone(&hangup)));
         loop {
             tokio::select! {
@@ -168,6 +189,8 @@ impl Server {
         self.health.unready("drain", Some("draining".to_owned()));
         // Whoever starts in our place while we drain has the files from now on.
         reloader.abort();
+        end_ledger(tally, self.ledger).await;
+        chronicle.follow_ledger();
         self.health.degrade("register", chronicle.save().err());
         drop(self.state);
         // No worker is left where this fails, and that is what is waited for.
@@ -214,6 +237,32 @@ fn state_lock(config: &Config) -> Result<Option<File>, Refusal> {
     }
 }
 
+/// Where it cannot be opened, serving goes on.
+fn open_ledger(config: &Config, now: Timestamp, health: &Health) -> Option<Arc<Ledger>> {
+    let folder = config.policy.state.as_ref().filter(|_| config.ledger)?;
+    let opened = Ledger::open(folder, now);
+    health.degrade("ledger", opened.as_ref().map_or_else(|error| Some(error.to_string()), Ledger::complaint));
+    opened.ok().map(Arc::new)
+}
+
+fn start_tally(ledger: Option<&Arc<Ledger>>, pipeline: &Pipeline, health: &Health) -> Option<Arc<Tally>> {
+    let (ledger, telemetry) = (Arc::clone(ledger?), Arc::clone(pipeline.telemetry()));
+    let tally = Arc::new(Tally::new(ledger, telemetry, Timestamp::now()));
+    tokio::spawn(Arc::clone(&tally).keep(health.clone()));
+    Some(tally)
+}
+
+/// Writes what is still to be written. What is blocked from here on, while connections end, is in no line.
+async fn end_ledger(tally: Option<Arc<Tally>>, ledger: Option<Arc<Ledger>>) {
+    let (Some(tally), Some(ledger)) = (tally, ledger) else { return };
+    tally.finish(Timestamp::now());
+    match tokio::task::spawn_blocking(move || ledger.close(LEDGER_PATIENCE)).await {
+        Ok(0) => {}
+        Ok(events) => tracing::warn!(events, "not in the ledger: the disk did not take them in time"),
+        Err(error) => tracing::warn!(%error, "the ledger did not end well"),
+    }
+}
+
 /// Makes the development CA and certificate where neither file of `[tls]` exists; its CA file is told.
 fn development_certificate(config: &Config, now: Timestamp) -> Result<Option<std::path::PathBuf>, Refusal> {
     let tls = &config.tls;
@@ -245,8 +294,8 @@ fn development_names(config: &Config) -> Vec<String> {
 }
 
 /// At start everything must be readable, or have a last good copy.
-fn load_all(config: &Config, chronicle: &Chronicle, now: Timestamp) -> Result<Loaded, Refusal> {
-    let before = load::Before { register: chronicle.register(), ..load::Before::default() };
+fn load_all(config: &Config, register: &Register, now: Timestamp) -> Result<Loaded, Refusal> {
+    let before = load::Before { register: register.clone(), ..load::Before::default() };
     let loaded = load::load(&config.policy, &before, now);
     if loaded.refused.is_empty() { Ok(loaded) } else { Err(not_started(&loaded)) }
 }

@@ -307,6 +307,14 @@ impl Telemetry {
         lock(&self.blocks).entry((kind.into(), id.into())).or_insert_with(counter).clone()
     }
 
+    /// How many answers each order (`kind` is `order`) or list (`list`) has blocked so far, by id.
+    #[must_use]
+    pub fn block_totals(&self, kind: &str) -> BTreeMap<String, u64> {
+        let blocks = lock(&self.blocks);
+        let of_kind = blocks.iter().filter(|((found, _), _)| **found == *kind);
+        of_kind.map(|((_, id), counter)| (id.to_string(), counter.total())).collect()
+    }
+
     /// The counter of the answers that an order in trial would have blocked; see [`Self::block_counter`].
     #[must_use]
     pub fn trial_counter(&self, id: &str) -> BlockCounter {

@@ -605,6 +605,7 @@ fn an_order_takes_two_persons_and_its_lift_one() {
     sign(&server, &keys, "orders/it.toml", "bert");
     until("in force", || rcode(&server, ITALIAN, "listed.example") == NXDOMAIN);
     until("in order", || is_ok(&server));
+    until("recorded", || orders(&server)[0]["recorded"] == true);
     // A change waits for both, a lift for one; each also across a restart.
     server.write("orders/it.toml", &order("it", "IT", "another.example", ""));
     until("pending", || orders(&server)[0]["state"] == "pending");
@@ -629,6 +630,12 @@ fn an_order_takes_two_persons_and_its_lift_one() {
     let with = orders(&server);
     server.signal("TERM");
     server.wait();
+    let ledger = fs::read_to_string(server.folder().join("state/ledger.jsonl")).unwrap();
+    let events =
+        ledger.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["event"].as_str().unwrap().to_owned());
+    let events: Vec<_> = events.filter(|event| event.starts_with("order-")).collect();
+    let life = ["order-loaded", "order-approved", "order-activated", "order-amended", "order-approved", "order-lifted"];
+    assert_eq!(events, life, "each once, across restarts");
     let without = orders(&server);
     for key in ["id", "state", "approvals", "approved", "loaded", "effective_since", "pending"] {
         assert_eq!(with[0][key], without[0][key], "{key}");
@@ -944,6 +951,11 @@ fn no_name_and_no_client_is_written_anywhere() {
         https(&server, client(last + 50), &target(name.as_bytes()));
         https(&server, client(last + 50), &format!("/{name}"));
     }
+    let mut dot = server.dot_from(client(30));
+    for _ in 0..10 {
+        dot.ask(&[query(1, "canary.listed.example", Qtype::A)]);
+        assert_eq!(dot.receive().rcode, NXDOMAIN);
+    }
     over_h2(&server, client(100));
     provoke(&server, client(200));
     for page in ["/metrics", "/health", "/ready", "/orders"] {
@@ -952,6 +964,9 @@ fn no_name_and_no_client_is_written_anywhere() {
     server.signal("HUP");
     server.signal("TERM");
     server.wait();
+    // The folder below has it, and it says how much was blocked.
+    let ledger = fs::read_to_string(server.folder().join("state/ledger.jsonl")).unwrap();
+    assert!(ledger.lines().last().unwrap().contains("\"event\":\"counts\"") && ledger.contains("\"a\":10"), "{ledger}");
     assert!(server.log().contains("a bound was reached"), "bounds were provoked:\n{}", server.log());
     let mut folders = vec![server.folder()];
     while let Some(folder) = folders.pop() {

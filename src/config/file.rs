@@ -96,7 +96,8 @@ fn config(file: &mut Table<'_>) -> Config {
             idle_timeout: limits.listener.idle_timeout,
         },
         cache: cache.settings,
-        policy: load::Settings { origin, state: Some(state), ..policy },
+        policy: load::Settings { origin, state: Some(state.folder), ..policy },
+        ledger: state.ledger,
         admin: listen.admin,
         threads: listen.threads,
         listen: listener::Settings { doh: listen.doh, dot: listen.dot, doh_path: listen.doh_path, ..limits.listener },
@@ -268,10 +269,16 @@ fn cache(table: &mut Table<'_>) -> Cache {
     Cache { settings, stale_after: table.duration("stale-after", STALE_AFTER) }
 }
 
-/// The state folder.
-fn state(table: &mut Table<'_>) -> PathBuf {
-    table.not_yet("ledger", "leave it out");
-    table.optional("folder", Value::path).unwrap_or_else(|| "state".into())
+struct State {
+    folder: PathBuf,
+    ledger: bool,
+}
+
+fn state(table: &mut Table<'_>) -> State {
+    State {
+        folder: table.optional("folder", Value::path).unwrap_or_else(|| "state".into()),
+        ledger: table.boolean("ledger", true),
+    }
 }
 
 struct Limits {
@@ -328,7 +335,7 @@ pub(super) mod tests {
         assert_eq!((config.threads, config.upstream.resolvers), (None, Resolvers::System));
         assert_eq!(config.cache.memory, 64 << 20);
         assert_eq!((config.policy.orders, config.policy.hold_fallback), (None, true));
-        assert_eq!(config.policy.state.as_deref(), Some(Path::new("state")));
+        assert_eq!((config.policy.state.as_deref(), config.ledger), (Some(Path::new("state")), true));
         assert_eq!((config.local.dot_port, config.local.doh_port), (Some(8853), Some(8443)));
         assert_eq!(config.pipeline, pipeline::Settings::default(), "stated there for tests and benches");
         assert_eq!(config.pipeline.idle_timeout, Duration::from_secs(65));
@@ -455,12 +462,14 @@ pub(super) mod tests {
         assert!(mistake("limits", "connections = \"many\"").contains("string found; write a whole number"));
         assert!(mistake("upstream", "deadline = 5").contains("integer found; write text in quotes"));
         assert!(mistake("upstream", "trust-ad = 1").contains("true or false"));
+        assert!(mistake("state", "ledger = \"yes\"").contains("true or false"));
+        assert!(!read("[state]\nledger = false").unwrap().ledger);
         assert!(mistake("cache", "ttl-min = \"2m\"\nttl-max = \"1m\"").contains("ttl-min is above ttl-max"));
     }
 
     #[test]
     fn what_is_planned_is_said_to_be() {
-        for (table, key) in [("origin", "database"), ("policy", "protected"), ("state", "ledger")] {
+        for (table, key) in [("origin", "database"), ("policy", "protected")] {
             let said = mistake(table, &format!("{key} = \"x\""));
             assert!(said.contains(&format!("a.toml:2:1: `{key}` is not supported yet; ")), "{said}");
         }

@@ -1,6 +1,6 @@
 //! Writes down what happens to orders: the register on the disk, the ledger where there is one.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -51,14 +51,12 @@ struct Saved {
 }
 
 impl Chronicle {
-    /// Takes up the register of a state folder, and hands in again what the ledger has not on its disk. The text is a
-    /// warning.
-    pub(super) fn open(folder: Option<&Path>, ledger: Option<Arc<Ledger>>) -> (Self, Option<String>) {
-        let (register, warning) = folder.map(Register::read).unwrap_or_default();
+    /// Takes up the register as the state folder has it, and hands in again what the ledger had not on its disk.
+    pub(super) fn new(folder: Option<PathBuf>, register: Register, ledger: Option<Arc<Ledger>>) -> Self {
         let hand_in = |ledger: &Arc<Ledger>| register.unrecorded.iter().map(|told| record(ledger, told)).collect();
         let tickets = ledger.as_ref().map(hand_in).unwrap_or_default();
         let kept = Mutex::new(Kept { register, tickets, is_changed: false, has_looked: false });
-        (Self { folder: folder.map(Path::to_owned), ledger, kept, saving: Mutex::default() }, warning)
+        Self { folder, ledger, kept, saving: Mutex::default() }
     }
 
     /// A copy of the register, for a load.
@@ -226,6 +224,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use std::fs;
+    use std::path::Path;
 
     use super::*;
     use crate::policy::load::{Before, Settings, load};
@@ -235,6 +234,12 @@ mod tests {
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+    }
+
+    fn open(state: &Path) -> Chronicle {
+        let (register, warning) = Register::read(state);
+        assert_eq!(warning, None);
+        Chronicle::new(Some(state.to_owned()), register, None)
     }
 
     /// The policy of one order file.
@@ -250,8 +255,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let policy = policy(folder.path(), ORDER);
         let state = folder.path().join("state");
-        let (chronicle, warning) = Chronicle::open(Some(&state), None);
-        assert!(warning.is_none() && !chronicle.wants_saving());
+        let chronicle = open(&state);
+        assert!(!chronicle.wants_saving());
         chronicle.follow(&policy, at(0));
         chronicle.probed("x", &policy.orders()[0].loaded.target_keys[0], at(1));
         chronicle.probed("nobody", "knows", at(1));
@@ -262,7 +267,7 @@ mod tests {
         chronicle.follow(&policy, at(5));
         chronicle.save().unwrap();
         assert_eq!(fs::metadata(Register::file(&state)).unwrap().modified().unwrap(), written);
-        let (chronicle, _) = Chronicle::open(Some(&state), None);
+        let chronicle = open(&state);
         chronicle.follow(&policy, at(9));
         let line = chronicle.order_lines(&policy, at(9)).remove(0);
         assert_eq!((line.effective_since, line.probed, line.recorded), (Some(at(0)), Some(at(1)), None));
@@ -271,12 +276,46 @@ mod tests {
     }
 
     #[test]
+    fn what_the_ledger_had_not_written_is_handed_in_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let policy = policy(folder.path(), ORDER);
+        let state = folder.path().join("state");
+        let until_recorded = |chronicle: &Chronicle| {
+            let start = Instant::now();
+            while chronicle.order_lines(&policy, at(0))[0].recorded != Some(true) {
+                assert!(start.elapsed() < SAVE_RETRY, "not recorded");
+                chronicle.follow_ledger();
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        };
+        let told = || {
+            let lines = fs::read_to_string(state.join("ledger.jsonl")).unwrap();
+            lines.matches("\"event\":\"order-activated\"").count()
+        };
+        // A crash before the ledger has it: the register says so.
+        let chronicle = Chronicle::new(Some(state.clone()), Register::default(), None);
+        chronicle.follow(&policy, at(0));
+        let happenings = Register::default().follow(&policy, at(0));
+        lock(&chronicle.kept).register.unrecorded = happenings;
+        chronicle.save().unwrap();
+        for _ in 0..2 {
+            let ledger = Arc::new(Ledger::open(&state, at(1)).unwrap());
+            let chronicle = Chronicle::new(Some(state.clone()), Register::read(&state).0, Some(Arc::clone(&ledger)));
+            chronicle.follow(&policy, at(2));
+            until_recorded(&chronicle);
+            assert_eq!(told(), 1, "once");
+            assert!(lock(&chronicle.kept).register.unrecorded.is_empty());
+            chronicle.save().unwrap();
+        }
+    }
+
+    #[test]
     fn a_disk_that_takes_nothing_is_told_and_tried_again_later() {
         let folder = tempfile::tempdir().unwrap();
         let policy = policy(folder.path(), ORDER);
         let state = folder.path().join("state");
         fs::write(&state, "").unwrap();
-        let (chronicle, _) = Chronicle::open(Some(&state), None);
+        let chronicle = Chronicle::new(Some(state.clone()), Register::default(), None);
         chronicle.follow(&policy, at(0));
         assert!(chronicle.save().unwrap_err().contains("register.json: cannot be written: "));
         assert!(!chronicle.wants_saving(), "not at once");
@@ -288,7 +327,7 @@ mod tests {
     #[test]
     fn what_is_past_due_is_named() {
         let folder = tempfile::tempdir().unwrap();
-        let (chronicle, _) = Chronicle::open(None, None);
+        let chronicle = Chronicle::new(None, Register::default(), None);
         let drafted = policy(folder.path(), &ORDER.replace("in-force", "draft"));
         chronicle.follow(&drafted, at(0));
         let reason = chronicle.overdue(&drafted, at(0)).unwrap();

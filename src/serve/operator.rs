@@ -16,13 +16,14 @@ use super::chronicle::Chronicle;
 use crate::admin::{self, ExplainQuery, Operator};
 use crate::config::Config;
 use crate::dns::{Name, Qtype};
+use crate::ledger::Ledger;
 use crate::local::Locals;
 use crate::pipeline::{self, Pipeline};
 use crate::policy::Policy;
 use crate::policy::explain::{Question, Verdict};
 use crate::policy::load::{Before, Settings, load};
 use crate::policy::report::{ClockLine, OrderLine};
-use crate::telemetry::exposition::{OrderScrape, Scrape, UpstreamScrape};
+use crate::telemetry::exposition::{LedgerScrape, OrderScrape, Scrape, UpstreamScrape};
 use crate::telemetry::health::{Health, Snapshot};
 use crate::tls::Certificates;
 use crate::upstream::{LATENCY_BOUNDS_MS, Status};
@@ -33,24 +34,16 @@ const UPSTREAM_CHECK: Duration = Duration::from_millis(500);
 /// Answers the operator from the parts.
 #[derive(Debug)]
 pub(super) struct Desk {
-    pipeline: Arc<Pipeline>,
-    certificates: Arc<Certificates>,
-    health: Health,
-    chronicle: Arc<Chronicle>,
-    started: Timestamp,
+    pub(super) pipeline: Arc<Pipeline>,
+    pub(super) certificates: Arc<Certificates>,
+    pub(super) health: Health,
+    pub(super) chronicle: Arc<Chronicle>,
+    /// None: none is kept.
+    pub(super) ledger: Option<Arc<Ledger>>,
+    pub(super) started: Timestamp,
 }
 
 impl Desk {
-    pub(super) fn new(
-        pipeline: Arc<Pipeline>,
-        certificates: Arc<Certificates>,
-        health: Health,
-        chronicle: Arc<Chronicle>,
-        started: Timestamp,
-    ) -> Self {
-        Self { pipeline, certificates, health, chronicle, started }
-    }
-
     fn scrape(&self) -> Scrape {
         let (policy, now) = (self.pipeline.policy(), Timestamp::now());
         Scrape {
@@ -63,6 +56,7 @@ impl Desk {
             cache_octets: self.pipeline.cache().octets() as u64,
             upstreams: self.pipeline.upstream().status().iter().map(upstream_scrape).collect(),
             certificate_expiry: Some(self.certificates.not_after()),
+            ledger: self.ledger.as_deref().map(ledger_scrape),
         }
     }
 }
@@ -91,6 +85,11 @@ impl Operator for Desk {
             serde_json::to_value(explanation).map_err(|error| error.to_string())
         })
     }
+}
+
+fn ledger_scrape(ledger: &Ledger) -> LedgerScrape {
+    let head = ledger.head().map(|head| (head.number, head.hash.to_string()));
+    LedgerScrape { head, waiting: ledger.waiting() as u64 }
 }
 
 fn json(lines: &[OrderLine]) -> Value {

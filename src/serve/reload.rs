@@ -11,6 +11,7 @@ use notify::Watcher;
 use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+use super::bookkeeping::Books;
 use super::chronicle::Chronicle;
 use crate::config::Config;
 use crate::mistake::Mistake;
@@ -41,6 +42,7 @@ pub(super) struct Reloader {
     pub(super) pipeline: Arc<Pipeline>,
     pub(super) certificates: Arc<Certificates>,
     pub(super) health: Health,
+    pub(super) books: Books,
     pub(super) chronicle: Arc<Chronicle>,
     /// The sections that have changed and wait for a restart.
     pub(super) waiting: Vec<&'static str>,
@@ -104,6 +106,7 @@ impl Reloader {
         if policy.changed_since_made(now) {
             tracing::info!(in_force = policy.orders_in_force(now), "an order has begun or ended");
             self.pipeline.install(policy.next(now));
+            self.books.note_generation(&self.pipeline.policy(), now);
             self.chronicle.follow(&self.pipeline.policy(), Timestamp::now());
         }
         self.chronicle.follow_ledger();
@@ -118,8 +121,11 @@ impl Reloader {
     async fn reload(&mut self) {
         self.reload_certificate();
         // Orders and lists are read again even where the configuration cannot be: an order does not wait for it.
-        match Config::read(&self.config_path) {
-            Ok(config) => self.take(config),
+        match Config::read_with_digest(&self.config_path) {
+            Ok((config, digest)) => {
+                self.books.config = digest;
+                self.take(config);
+            }
             Err(mistakes) => self.health.degrade("configuration", Some(tell(&mistakes))),
         }
         self.reload_policy().await;
@@ -161,6 +167,7 @@ impl Reloader {
     async fn reload_policy(&self) {
         let (settings, pipeline) = (self.config.policy.clone(), Arc::clone(&self.pipeline));
         let (chronicle, health) = (Arc::clone(&self.chronicle), self.health.clone());
+        let books = self.books.clone();
         let generation = pipeline.policy().generation() + 1;
         // Off the runtime: a million names take a second. The old policy is dropped there too.
         let made = tokio::task::spawn_blocking(move || {
@@ -171,6 +178,7 @@ impl Reloader {
             let policy = Policy::compile(&loaded, generation, now)?;
             let rules = policy.rules();
             pipeline.install(policy);
+            books.note_generation(&pipeline.policy(), now);
             chronicle.follow(&pipeline.policy(), Timestamp::now());
             health.degrade("register", chronicle.save().err());
             Ok::<_, String>((loaded, rules))
@@ -321,6 +329,7 @@ fn needing_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("[upstream]", old.upstream != new.upstream),
         ("[upstream], [cache] or [limits]", old.pipeline != new.pipeline),
         ("[cache]", old.cache != new.cache),
+        ("[state] ledger", old.ledger != new.ledger),
     ];
     sections.into_iter().filter(|(_, changed)| *changed).map(|(section, _)| section).collect()
 }

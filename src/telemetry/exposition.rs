@@ -76,6 +76,11 @@ mod vocabulary {
     pub(super) static UPSTREAM_LATENCY: Metric = seconds("upstream_latency", "From a query to its reply.");
     pub(super) static CERTIFICATE_EXPIRY: Metric =
         seconds("certificate_expiry", "When the certificate in use ends, since 1970.");
+    pub(super) static LEDGER_HEAD: Metric = metric("ledger_head", "The number of the ledger's last line on the disk.");
+    pub(super) static LEDGER_HEAD_INFO: Metric =
+        metric("ledger_head_info", "The SHA-256 of that line, in its label, to be kept elsewhere; always 1.");
+    pub(super) static LEDGER_WAITING: Metric =
+        metric("ledger_events_waiting", "Events that are not in the ledger yet.");
     pub(super) static START_TIME: Metric = seconds("start_time", "When the process began, since 1970.");
     pub(super) static BUILD: Metric = metric("build_info", "The version that runs, in its label; always 1.");
 }
@@ -101,6 +106,17 @@ pub struct Scrape {
     pub upstreams: Vec<UpstreamScrape>,
     /// When the certificate in use ends.
     pub certificate_expiry: Option<Timestamp>,
+    /// The ledger; None: none is kept.
+    pub ledger: Option<LedgerScrape>,
+}
+
+/// How far the ledger is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LedgerScrape {
+    /// The number and the hash of the last line on the disk.
+    pub head: Option<(u64, String)>,
+    /// Events that wait for the disk.
+    pub waiting: u64,
 }
 
 /// An order's clock.
@@ -218,6 +234,7 @@ impl Collector for Page {
         self.encode_policy(to)?;
         encode_orders(&self.scrape.orders, to)?;
         encode_upstreams(&self.scrape.upstreams, to)?;
+        encode_ledger(self.scrape.ledger.as_ref(), to)?;
         self.encode_process(to)
     }
 }
@@ -271,6 +288,15 @@ fn encode_orders(orders: &[OrderScrape], to: &mut DescriptorEncoder<'_>) -> fmt:
     gauges(to, &vocabulary::ORDER_TARGET_DEADLINE, targets)?;
     let since = orders.iter().filter_map(|order| Some((labels(order), order.effective_since?.as_second())));
     gauges(to, &vocabulary::ORDER_EFFECTIVE_SINCE, since)
+}
+
+fn encode_ledger(ledger: Option<&LedgerScrape>, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let Some(LedgerScrape { head, waiting }) = ledger else { return Ok(()) };
+    if let Some((number, hash)) = head {
+        gauge(to, &vocabulary::LEDGER_HEAD, *number)?;
+        gauges(to, &vocabulary::LEDGER_HEAD_INFO, [([("sha256", hash.as_str())], 1_u64)])?;
+    }
+    gauge(to, &vocabulary::LEDGER_WAITING, *waiting)
 }
 
 fn encode_upstreams(upstreams: &[UpstreamScrape], to: &mut DescriptorEncoder<'_>) -> fmt::Result {
@@ -375,6 +401,7 @@ mod tests {
                 latency_sum: 1.5,
             }],
             certificate_expiry: Timestamp::from_second(1_800_000_000).ok(),
+            ledger: Some(LedgerScrape { head: Some((7, "ab".to_owned())), waiting: 2 }),
         }
     }
 
@@ -429,6 +456,9 @@ mod tests {
             r#"bailiwick_upstream_latency_seconds_bucket{le="+Inf",server="192.0.2.1:53"} 6"#,
             r#"bailiwick_upstream_latency_seconds_count{server="192.0.2.1:53"} 6"#,
             "bailiwick_certificate_expiry_seconds 1800000000",
+            "bailiwick_ledger_head 7",
+            r#"bailiwick_ledger_head_info{sha256="ab"} 1"#,
+            "bailiwick_ledger_events_waiting 2",
             "bailiwick_start_time_seconds 1795000000",
             concat!("bailiwick_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
             "# EOF",

@@ -76,6 +76,12 @@ impl Server {
         self.child = launch(&self.folder, &[]);
     }
 
+    /// Starts it again in its folder once it has ended by itself; whether it is ready then.
+    pub fn relaunched(&mut self) -> bool {
+        self.child = launch(&self.folder, &[]);
+        self.wait_until_ready()
+    }
+
     /// Writes its configuration again, with these overrides and its own ports.
     pub fn configure(&self, overrides: &str) {
         let ports = [self.dot_port, self.doh_port, self.admin_port];
