@@ -8,6 +8,7 @@ mod tail;
 #[cfg(test)]
 mod tests;
 pub mod page;
+pub mod probed;
 pub mod report;
 pub mod verify;
 pub mod words;

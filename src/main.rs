@@ -118,8 +118,8 @@ struct Explain {
 
 const SIGN_EXAMPLES: &str = "\
 Signatures and keys are in minisign's format; that tool makes and verifies them too. A new secret key is encrypted only
-with a --password-file; its file is its owner's alone. With [policy] approvals = N an order's file counts when N keys of [[policy.key]] have
-signed it. A file with a mistake in it is not signed.
+with a --password-file; its file is its owner's alone. With [policy] approvals = N an order's file counts when N keys of
+[[policy.key]] have signed it. A file with a mistake in it is not signed.
 
 Examples:
   bailiwick sign --new anna --out keys                            make keys/anna.key and keys/anna.pub

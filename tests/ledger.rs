@@ -144,6 +144,16 @@ fn what_a_server_does_is_in_its_ledger_and_the_ledger_can_be_checked() {
     assert_eq!((&last["event"], &last["blocked"]["it-1"]), (&"counts".into(), &20.into()), "at the end too");
     let known = asked(&server, &["verify", "--head", &first_head]);
     assert!(known.code == Some(0) && known.out.contains("line 4 has the hash given; 4 more since"), "{}", known.out);
+    // A line that is whole a moment later was being written.
+    let text = fs::read_to_string(ledger_of(&server)).unwrap();
+    fs::write(ledger_of(&server), &text[..text.len() - 9]).unwrap();
+    let finished = std::thread::scope(|scope| {
+        let verifying = scope.spawn(|| asked(&server, &["verify"]).code);
+        sleep(Duration::from_millis(30));
+        fs::write(ledger_of(&server), &text).unwrap();
+        verifying.join().unwrap()
+    });
+    assert_eq!(finished, Some(0));
     let shown = asked(&server, &["show"]);
     assert!(shown.code == Some(0) && shown.out.lines().count() == 8, "{}", shown.out);
     assert!(shown.out.contains("policy generation 1 in force, made from configuration"), "{}", shown.out);

@@ -6,7 +6,8 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use jiff::Timestamp;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::report::{Case, Hour, ProbeCase, Source, TargetCase, Version};
+use super::probed::ProbeCase;
+use super::report::{Case, Hour, Source, TargetCase, Version};
 use super::words::{counted, moment, printable};
 use crate::policy::register::Facts;
 

@@ -2,25 +2,19 @@
 
 use std::io::BufRead;
 
-use hickory_proto::op::Message;
-use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption};
 use jiff::Timestamp;
 use serde::Serialize;
 
 use super::key::PublicKey;
+use super::probed::ProbeCase;
 use super::verify::Checked;
 use super::words::{self, moment, span};
-use super::{Event, Head, Note, Probe};
+use super::{Event, Head, Note};
 use crate::digest::Digest;
-use crate::dns::Rcode;
-use crate::dns::message::Question;
 use crate::policy::register::{Facts, Happening};
 
 /// The longest run of names that is tried as one target of an order, beside all of them.
 const TARGET_NAMES_TRIED_MAX: usize = 64;
-
-/// The option of extended DNS errors (RFC 8914 §2).
-const EDE_CODE: u16 = 15;
 
 /// What a ledger says about an order.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -86,7 +80,7 @@ pub struct Clock {
     pub effective: Option<Timestamp>,
     /// The ledger's line that says so.
     pub line: Option<u64>,
-    /// Seconds from there to the deadline; negative: it was late.
+    /// Whole seconds from there to the deadline; negative: it was late, be it by less than one.
     pub margin_seconds: Option<i64>,
     /// What ended it last, if it was not carried out again since: `suspended`, `lifted`, `expired` or `removed`.
     pub ended: Option<&'static str>,
@@ -136,22 +130,6 @@ pub struct Moment {
     pub at: Timestamp,
     /// What.
     pub what: String,
-}
-
-/// A probe, with what its octets say.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct ProbeCase {
-    /// The ledger's line.
-    pub line: u64,
-    /// When.
-    pub at: Timestamp,
-    /// The question in its query, such as `www.a.example A`.
-    pub question: String,
-    /// What its answer says.
-    pub answered: String,
-    /// What was kept.
-    pub probe: Probe,
 }
 
 /// Blocked answers in an hour, or what there was of it.
@@ -244,7 +222,9 @@ impl Case {
                 self.events.push(Moment { line, at, what });
                 self.happened(line, at, happening);
             }
-            Event::Node(Note::Probe(probe)) if probe.order == self.order => self.probes.push(probed(line, at, probe)),
+            Event::Node(Note::Probe(probe)) if probe.order == self.order => {
+                self.probes.push(ProbeCase::read(line, at, probe))
+            }
             Event::Node(Note::Counts { from, until, blocked }) if !self.versions.is_empty() => {
                 self.hours.push(Hour { line, from, until, blocked: blocked.get(&self.order).copied() });
             }
@@ -264,7 +244,7 @@ impl Case {
                 (self.clock.ended, self.clock.ended_at) = (None, None);
                 if self.clock.effective.is_none() {
                     let due = due.or(self.clock.due);
-                    let margin_seconds = due.map(|due| due.as_second() - at.as_second());
+                    let margin_seconds = due.map(|due| seconds_between(at, due));
                     let (effective, line) = (Some(at), Some(line));
                     let loaded = self.clock.loaded;
                     self.clock = Clock {
@@ -360,6 +340,12 @@ impl Case {
     }
 }
 
+/// Rounded down: what is late by less than a second is late.
+pub(super) fn seconds_between(from: Timestamp, until: Timestamp) -> i64 {
+    const MILLISECONDS: i64 = 1_000;
+    (until.as_millisecond() - from.as_millisecond()).div_euclid(MILLISECONDS)
+}
+
 fn order_of(happening: &Happening) -> &str {
     match happening {
         Happening::OrderLoaded(facts) | Happening::OrderAmended(facts) => &facts.order,
@@ -389,51 +375,4 @@ fn targets_of(all: &[String], keys: &[String]) -> Vec<String> {
         named.extend(runs.filter(|run| is_asked_for(run)).flatten().cloned());
     }
     named
-}
-
-fn probed(line: u64, at: Timestamp, probe: Probe) -> ProbeCase {
-    let question = octets_of(&probe.query).and_then(|query| Question::read(&query).ok());
-    let question =
-        question.map_or_else(|| "cannot be read".to_owned(), |asked| format!("{} {}", asked.qname, asked.qtype));
-    let answered = match &probe.answer {
-        None => "no answer came".to_owned(),
-        Some(answer) => {
-            octets_of(answer).and_then(|octets| answer_in_words(&octets)).unwrap_or_else(|| "cannot be read".to_owned())
-        }
-    };
-    ProbeCase { line, at, question, answered, probe }
-}
-
-fn octets_of(hexadecimal: &str) -> Option<Vec<u8>> {
-    let digits = hexadecimal.as_bytes().chunks(2);
-    let octet = |pair: &[u8]| match pair {
-        [high, low] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
-            u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok()
-        }
-        _ => None,
-    };
-    digits.map(octet).collect()
-}
-
-/// `NXDOMAIN, no answer record; extended error 16: order it-1, Tribunale di Milano`.
-fn answer_in_words(octets: &[u8]) -> Option<String> {
-    let message = Message::from_vec(octets).ok()?;
-    let rcode = Rcode(message.metadata.response_code.into());
-    let rcode = rcode.mnemonic().map_or_else(|| format!("RCODE {}", rcode.0), str::to_owned);
-    let records = match message.answers.len() {
-        0 => "no answer record".to_owned(),
-        count => words::counted(count, "answer record"),
-    };
-    let options = message.edns.iter().flat_map(|edns| edns.options().get_all(EdnsCode::Unknown(EDE_CODE)));
-    let errors = options.filter_map(|option| match option {
-        EdnsOption::Unknown(_, octets) => extended_error(octets),
-        _ => None,
-    });
-    Some([format!("{rcode}, {records}")].into_iter().chain(errors).collect::<Vec<_>>().join("; "))
-}
-
-fn extended_error(octets: &[u8]) -> Option<String> {
-    let (code, text) = octets.split_first_chunk::<2>()?;
-    let (code, text) = (u16::from_be_bytes(*code), String::from_utf8_lossy(text));
-    Some(if text.is_empty() { format!("extended error {code}") } else { format!("extended error {code}: {text}") })
 }

@@ -1,8 +1,11 @@
 //! `bailiwick ledger`: the proof, checked or printed from its file; no server is asked.
 
 use std::fs::File;
-use std::io::{BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -13,6 +16,9 @@ use crate::ledger::line::Line;
 use crate::ledger::report::Case;
 use crate::ledger::verify::{Lines, key_named_in};
 use crate::ledger::{self, LEDGER_FILE, PublicKey, public_key_of, verify, words};
+
+/// How long a last line without its end may be one that a server is writing at the moment.
+const WRITE_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Which ledger is meant, and whose it must be.
 #[derive(Debug, Clone, Default)]
@@ -80,10 +86,25 @@ fn state_folder(config: &Path) -> Result<PathBuf, Refusal> {
     state.ok_or_else(|| Refusal::line("no [state] folder; name the ledger's file"))
 }
 
-fn open(file: &Path) -> Result<BufReader<File>, Refusal> {
-    let opened = File::open(file)
-        .map_err(|error| Refusal::line(format!("{}: cannot be read: {error}; name the ledger's file", file.display())));
-    opened.map(BufReader::new)
+/// The ledger as it is now: what a running server appends meanwhile is not read, so that no line is seen half written.
+fn open(file: &Path) -> Result<impl BufRead + use<>, Refusal> {
+    let opened = File::open(file).and_then(|file| {
+        let mut length = file.metadata()?.len();
+        if !ends_with_newline(&file, length)? {
+            thread::sleep(WRITE_PATIENCE);
+            length = file.metadata()?.len();
+        }
+        Ok(BufReader::new(file.take(length)))
+    });
+    opened
+        .map_err(|error| Refusal::line(format!("{}: cannot be read: {error}; name the ledger's file", file.display())))
+}
+
+fn ends_with_newline(file: &File, length: u64) -> io::Result<bool> {
+    let Some(last) = length.checked_sub(1) else { return Ok(true) };
+    let mut octet = [0];
+    file.read_exact_at(&mut octet, last)?;
+    Ok(octet == *b"\n")
 }
 
 /// `bailiwick ledger key`: the public half of the state folder's key.
@@ -150,7 +171,7 @@ pub fn show(proof: &Proof, as_it_is: bool, to: &mut impl Write) -> Result<(), Re
         };
         match written {
             // Nobody reads any more (`bailiwick ledger show | head -1`).
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
             written => written.map_err(Refusal::line)?,
         }
     }

@@ -9,6 +9,7 @@ use bailiwick::config::Config;
 use bailiwick::dns::edns::Asked;
 use bailiwick::dns::message::{Header, Question, Records};
 use bailiwick::dns::{Name, Qclass, Qtype};
+use bailiwick::ledger::{self, Event, Note};
 use bailiwick::listener::doh::frames::Frames;
 use bailiwick::listener::doh::request::{self, Source, URL_MESSAGE_OCTETS_MAX};
 use bailiwick::listener::dot::framer::Framer;
@@ -223,4 +224,21 @@ pub fn explain_query(octets: &[u8]) {
     let path = query.to_path();
     let (_, again) = path.split_once('?').expect("a path with a query");
     assert_eq!(ExplainQuery::from_query(again), Ok(query), "what was written is read");
+}
+
+/// A line of a ledger that somebody hands in, and all that is made of it.
+pub fn ledger_line(octets: &[u8]) {
+    if let Some(key) = ledger::verify::key_named_in(octets) {
+        assert_eq!(key.to_string().parse(), Ok(key), "what was written is read");
+        let case = ledger::report::Case::gather(octets, key, "it-1", Timestamp::UNIX_EPOCH);
+        assert!(!ledger::page::page(&case).contains("<script"), "nothing acts");
+    }
+    let Ok(line) = ledger::line::Line::read(octets) else { return };
+    assert_eq!(line.octets(), octets, "nothing is left out");
+    let Some(event) = line.event() else { return };
+    assert!(!ledger::words::sentence(&event).contains(char::is_control), "nothing for a terminal to obey");
+    if let Event::Node(Note::Probe(probe)) = event {
+        let case = ledger::probed::ProbeCase::read(line.number, line.at, probe);
+        assert!(!case.question.is_empty() && !case.answered.is_empty(), "something is said");
+    }
 }
