@@ -642,6 +642,30 @@ fn an_order_takes_two_persons_and_its_lift_one() {
     }
 }
 
+/// Keys and how many it takes come by the configuration, to a running server too.
+#[test]
+fn approvals_are_asked_for_from_a_reload_on() {
+    let upstream = upstream();
+    let server = policed(&upstream, &[("orders/it.toml", &order("it", "IT", "listed.example", ""))]);
+    assert_eq!(rcode(&server, ITALIAN, "listed.example"), NXDOMAIN);
+    let (config, keys) = two_persons();
+    server.configure(&upstream.config(&config));
+    until("asked for", || reason(&server, "orders").contains("it.toml: has 0 of 2 approvals"));
+    assert_eq!(rcode(&server, ITALIAN, "listed.example"), NOERROR, "nobody approved it");
+    for name in ["anna", "bert"] {
+        sign(&server, &keys, "orders/it.toml", name);
+    }
+    until("in force", || rcode(&server, ITALIAN, "listed.example") == NXDOMAIN);
+    // Without its key a signature counts no more; what it approved is approved.
+    let (anna, _) = config.rsplit_once("[[policy.key]]").unwrap();
+    server.configure(&upstream.config(&anna.replace("approvals = 2", "approvals = 1")));
+    until("taken out", || orders(&server)[0]["approvals"]["have"] == 1);
+    assert_eq!(rcode(&server, ITALIAN, "listed.example"), NXDOMAIN);
+    server.configure(&upstream.config(anna));
+    until("refused", || reason(&server, "configuration").contains("approvals: 2, and there are 1 [[policy.key]]"));
+    assert_eq!(rcode(&server, ITALIAN, "listed.example"), NXDOMAIN);
+}
+
 #[test]
 fn a_mistaken_order_is_not_signed() {
     let (_, keys) = two_persons();

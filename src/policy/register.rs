@@ -50,6 +50,9 @@ pub struct Record {
     /// From when it was first carried out on this node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effective: Option<Timestamp>,
+    /// The ledger had on its disk that it was carried out.
+    #[serde(default)]
+    pub recorded: bool,
     /// When a probe first saw it carried out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probed: Option<Timestamp>,

@@ -97,6 +97,14 @@ impl Chronicle {
         }
         kept.is_changed = true;
         // One ticket each, in the same order.
+        let recorded = kept.register.unrecorded.iter().zip(&is_recorded).filter(|(_, is_recorded)| **is_recorded);
+        for (told, _) in recorded {
+            if let Happening::OrderActivated { order, .. } = &told.happening
+                && let Some(record) = kept.register.orders.get_mut(order)
+            {
+                record.recorded = true;
+            }
+        }
         let mut each = is_recorded.iter();
         kept.register.unrecorded.retain(|_| !each.next().copied().unwrap_or(false));
         let mut each = is_recorded.iter();
@@ -162,7 +170,7 @@ impl Chronicle {
         let mut lines = policy.order_lines(&kept.register, now);
         if self.ledger.is_some() {
             for line in &mut lines {
-                line.recorded = Some(line.effective_since.is_some() && !kept.is_unrecorded(&line.id));
+                line.recorded = Some(kept.is_recorded(&line.id));
             }
         }
         lines
@@ -188,11 +196,12 @@ impl Chronicle {
 }
 
 impl Kept {
-    /// Whether an activation of this order is not on the ledger's disk yet.
-    fn is_unrecorded(&self, id: &str) -> bool {
+    /// Whether the ledger has on its disk that this order was carried out, the last time included.
+    fn is_recorded(&self, id: &str) -> bool {
         let is_activation =
             |told: &Told| matches!(&told.happening, Happening::OrderActivated { order, .. } if order == id);
-        self.register.unrecorded.iter().any(is_activation)
+        let was_recorded = self.register.orders.get(id).is_some_and(|record| record.recorded);
+        was_recorded && !self.register.unrecorded.iter().any(is_activation)
     }
 }
 
@@ -298,6 +307,12 @@ mod tests {
         let happenings = Register::default().follow(&policy, at(0));
         lock(&chronicle.kept).register.unrecorded = happenings;
         chronicle.save().unwrap();
+        // What was carried out before there was a ledger is in none.
+        let mut unknown = Register::read(&state).0;
+        unknown.unrecorded.clear();
+        let ledger = Arc::new(Ledger::open(&folder.path().join("other"), at(1)).unwrap());
+        let late = Chronicle::new(None, unknown, Some(ledger));
+        assert_eq!(late.order_lines(&policy, at(1))[0].recorded, Some(false));
         for _ in 0..2 {
             let ledger = Arc::new(Ledger::open(&state, at(1)).unwrap());
             let chronicle = Chronicle::new(Some(state.clone()), Register::read(&state).0, Some(Arc::clone(&ledger)));

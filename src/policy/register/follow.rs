@@ -115,6 +115,7 @@ impl Look<'_> {
             loaded: self.now,
             approved: None,
             effective: None,
+            recorded: false,
             probed: None,
             lifted: None,
             targets: BTreeMap::new(),
@@ -136,6 +137,10 @@ impl Look<'_> {
         let changed = !is_new && before != REMOVED && before != standing.as_str();
         match standing {
             Standing::Suspended if changed => tell(Happening::OrderSuspended { order: id.clone() }),
+            // By its file, or since it lacks approvals: what was carried out is not, for now.
+            Standing::Draft | Standing::Trial if before == Standing::InForce.as_str() => {
+                tell(Happening::OrderSuspended { order: id.clone() });
+            }
             Standing::Expired if changed => tell(Happening::OrderExpired { order: id.clone() }),
             Standing::Lifted if changed && record.lifted.is_none() => {
                 tell(Happening::OrderLifted { order: id.clone() });
@@ -338,6 +343,8 @@ mod tests {
             (State::InForce, "3", &["amended x in-force", "activated x 1"]),
             (State::Suspended, "4", &["amended x suspended", "suspended x"]),
             (State::InForce, "3", &["amended x in-force", "activated x 1"]),
+            (State::Draft, "3", &["suspended x"]),
+            (State::InForce, "3", &["activated x 1"]),
             (State::Lifted, "5", &["amended x lifted", "lifted x"]),
         ] {
             assert_eq!(node.look(&stated(state, octets), at(1_000)), told);
