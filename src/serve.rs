@@ -3,6 +3,7 @@
 mod banner;
 mod bookkeeping;
 mod check;
+mod chronicle;
 mod operator;
 pub mod proof;
 mod public;
@@ -34,6 +35,7 @@ use crate::mistake::Mistake;
 use crate::pipeline::{Parts, Pipeline};
 use crate::policy::Policy;
 use crate::policy::load::{self, Loaded};
+use crate::policy::register::Register;
 use crate::telemetry::Telemetry;
 use crate::telemetry::health::Health;
 use crate::tls::{self, Certificates};
@@ -41,6 +43,7 @@ use crate::upstream::{self, Upstream};
 
 use bookkeeping::{Books, Tally};
 pub use check::{Report, check};
+use chronicle::Chronicle;
 use operator::Desk;
 pub use operator::{explain, orders};
 use reload::Reloader;
@@ -102,7 +105,8 @@ impl Server {
         let bound = listener::bind(&config.listen, workers).map_err(Refusal::line)?;
         let admin = config.admin.map(bind_admin).transpose()?;
         let state = state_lock(&config)?;
-        let loaded = load_all(&config, started)?;
+        let (register, warning) = config.policy.state.as_deref().map(Register::read).unwrap_or_default();
+        let loaded = load_all(&config, &register, started)?;
         let policy = Policy::compile(&loaded, 1, started).map_err(Refusal::line)?;
         // The first thing that is written, and only when everything that is read is in order.
         let ca = development_certificate(&config, started)?;
@@ -110,8 +114,12 @@ impl Server {
         let health = Health::default();
         let pipeline = pipeline(&config, policy, workers);
         let shared = shared(&config, &pipeline, &certificates);
+        if let Some(warning) = warning {
+            tracing::warn!("{warning}");
+        }
         reload::tell_loaded(&health, &loaded);
         let ledger = open_ledger(&config, started, &health);
+        let chronicle = Arc::new(Chronicle::new(config.policy.state.clone(), register, ledger.clone()));
         let books = Books { ledger: ledger.clone(), config_path: config_path.to_owned(), config: digest };
         let reloader = Reloader {
             config_path: config_path.to_owned(),
@@ -120,6 +128,7 @@ impl Server {
             certificates,
             health: health.clone(),
             books,
+            chronicle,
             waiting: Vec::new(),
             looked: started,
             list_targets: loaded.files,
@@ -146,12 +155,22 @@ impl Server {
         let mut signals = Signals::new().map_err(|error| Refusal::line(format!("cannot wait for signals: {error}")))?;
         let (phase, phases) = watch::channel(Phase::Running);
         let mut workers = start_workers(self.bound, &self.shared, &phases)?;
+        let chronicle = Arc::clone(&self.reloader.chronicle);
+        // From here on clients are answered by it.
         self.reloader.books.note_generation(&self.reloader.pipeline.policy(), Timestamp::now());
+        chronicle.follow(&self.reloader.pipeline.policy(), Timestamp::now());
+        self.health.degrade("register", chronicle.save().err());
         let hangup = Arc::new(Notify::new());
         let pipeline = Arc::clone(&self.reloader.pipeline);
         let certificates = Arc::clone(&self.reloader.certificates);
-        let (health, ledger) = (self.health.clone(), self.ledger.clone());
-        let desk = Desk { pipeline: Arc::clone(&pipeline), certificates, health, ledger, started: self.started };
+        let desk = Desk {
+            pipeline: Arc::clone(&pipeline),
+            certificates,
+            health: self.health.clone(),
+            chronicle: Arc::clone(&chronicle),
+            ledger: self.ledger.clone(),
+            started: self.started,
+        };
         if let Some(listener) = self.admin {
             let listener = tokio::net::TcpListener::from_std(listener);
             let listener = listener.map_err(|error| Refusal::line(format!("the admin listener: {error}")))?;
@@ -174,6 +193,8 @@ impl Server {
         // Whoever starts in our place while we drain has the files from now on.
         reloader.abort();
         end_ledger(tally, self.ledger).await;
+        chronicle.follow_ledger();
+        self.health.degrade("register", chronicle.save().err());
         drop(self.state);
         // No worker is left where this fails, and that is what is waited for.
         phase.send_replace(Phase::Draining);
@@ -276,8 +297,9 @@ fn development_names(config: &Config) -> Vec<String> {
 }
 
 /// At start everything must be readable, or have a last good copy.
-fn load_all(config: &Config, now: Timestamp) -> Result<Loaded, Refusal> {
-    let loaded = load::load(&config.policy, &load::Before::default(), now);
+fn load_all(config: &Config, register: &Register, now: Timestamp) -> Result<Loaded, Refusal> {
+    let before = load::Before { register: register.clone(), ..load::Before::default() };
+    let loaded = load::load(&config.policy, &before, now);
     if loaded.refused.is_empty() { Ok(loaded) } else { Err(not_started(&loaded)) }
 }
 
