@@ -99,7 +99,7 @@ fn report_reloads() {
         pipeline.install(policy);
         let (mut out, octets) = (BytesMut::new(), query(blocked, false));
         let query = Query::read(&octets, Transport::Dot).unwrap_or_else(|_| unreachable!("well formed"));
-        match pipeline.answer(&pipeline.client([127, 0, 0, 1].into()), query, now, &mut out) {
+        match pipeline.answer(&pipeline.client([127, 0, 0, 1].into(), None), query, now, &mut out) {
             Progress::Answered(written) => assert_eq!(written.rcode, Rcode::NXDOMAIN, "{blocked}"),
             Progress::Waiting(_) => panic!("{blocked} is not blocked"),
         }

@@ -11,8 +11,11 @@ use bailiwick::admin::ExplainQuery;
 use bailiwick::admin::explain::QTYPE_DEFAULT;
 use bailiwick::digest::Digest;
 use bailiwick::ledger::{PublicKey, page};
+use bailiwick::policy::load;
+use bailiwick::policy::order::Order;
 use bailiwick::serve::proof::{self, Proof};
 use bailiwick::serve::{self, Refusal, Report, Server};
+use bailiwick::sign::files;
 use bailiwick::{telemetry, tls};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
@@ -69,13 +72,16 @@ enum Command {
     /// What the answer to a query would be, by which order or list, and on which ground
     #[command(after_help = EXPLAIN_EXAMPLES)]
     Explain(Explain),
-    /// Every order: state, jurisdiction, targets, due, effective since
+    /// Every order: state, jurisdiction, targets, due and the time left, approvals, effective since
     #[command(after_help = "A running server is asked through its admin listener; without one the files are read.")]
     Orders {
         /// Print a JSON array of objects
         #[arg(long)]
         json: bool,
     },
+    /// Sign an order's file, or make a key to sign with
+    #[command(after_help = SIGN_EXAMPLES)]
+    Sign(Sign),
     /// What took effect when, from the ledger in the state folder: checked, or printed
     #[command(subcommand, after_help = LEDGER_EXAMPLES)]
     Ledger(LedgerCommand),
@@ -108,6 +114,37 @@ struct Explain {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+}
+
+const SIGN_EXAMPLES: &str = "\
+Signatures and keys are in minisign's format; that tool makes and verifies them too. A new secret key is encrypted only
+with a --password-file; its file is its owner's alone. With [policy] approvals = N an order's file counts when N keys of
+[[policy.key]] have signed it. A file with a mistake in it is not signed.
+
+Examples:
+  bailiwick sign --new anna --out keys                            make keys/anna.key and keys/anna.pub
+  bailiwick sign config/orders/it.toml --key keys/anna.key        write config/orders/it.toml.anna.minisig";
+
+#[derive(Debug, Args)]
+struct Sign {
+    /// The order's file to sign
+    #[arg(value_name = "FILE", required_unless_present = "new", conflicts_with = "new", requires = "key")]
+    file: Option<PathBuf>,
+    /// The secret key's file
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+    /// Whose key it is, as [[policy.key]] has it; without it, the name of its file
+    #[arg(long, value_name = "NAME", requires = "key")]
+    name: Option<String>,
+    /// A file whose first line is the password of the secret key; a new key is encrypted by it
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+    /// Make a key pair of this name
+    #[arg(long, value_name = "NAME", conflicts_with = "key")]
+    new: Option<String>,
+    /// The folder to make it in
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    out: PathBuf,
 }
 
 const LEDGER_EXAMPLES: &str = "\
@@ -206,6 +243,7 @@ fn main() -> ExitCode {
         Command::Check => check(serve::check(config)),
         Command::Explain(asked) => told(serve::explain(config, &asked.query()), asked.json, show::explanation),
         Command::Orders { json } => told(serve::orders(config), json, show::orders),
+        Command::Sign(wanted) => sign(&wanted),
         Command::Ledger(command) => ledger(config, command),
         Command::Certs(wanted) => certs(&wanted),
     };
@@ -286,6 +324,30 @@ impl Explain {
     fn query(&self) -> ExplainQuery {
         ExplainQuery { name: self.name.clone(), qtype: self.qtype.clone(), client: self.client, at: self.at }
     }
+}
+
+fn sign(wanted: &Sign) -> Outcome {
+    let done = match (&wanted.new, &wanted.file, &wanted.key) {
+        (Some(name), _, _) => {
+            let password = wanted.password_file.as_deref();
+            files::make_pair(name, &wanted.out, password).map_err(|what| vec![what])
+        }
+        (None, Some(file), Some(key)) => {
+            let (password, name) = (wanted.password_file.as_deref(), wanted.name.as_deref());
+            let wanted = files::Wanted { file, key, password, name };
+            files::sign(&wanted, Timestamp::now(), |octets| mistakes(file, octets))
+        }
+        // The command line has all three or the first.
+        (None, _, _) => Err(vec!["nothing to sign; name a file and a --key".to_owned()]),
+    };
+    done.map_or_else(|lines| failure(&lines), |out| Outcome { out, ..Outcome::default() })
+}
+
+/// What keeps an order's file from being signed.
+fn mistakes(file: &Path, octets: &[u8]) -> Vec<String> {
+    let Ok(text) = str::from_utf8(octets) else { return vec![format!("{}: not UTF-8", file.display())] };
+    let found = Order::read(file, text).map_or_else(|found| found, |order| load::lists_without_digest(&order, octets));
+    found.iter().map(ToString::to_string).collect()
 }
 
 fn certs(wanted: &Certs) -> Outcome {

@@ -3,8 +3,10 @@
 mod banner;
 mod bookkeeping;
 mod check;
+mod chronicle;
 mod operator;
 pub mod proof;
+mod proving;
 mod public;
 mod reload;
 
@@ -34,6 +36,7 @@ use crate::mistake::Mistake;
 use crate::pipeline::{Parts, Pipeline};
 use crate::policy::Policy;
 use crate::policy::load::{self, Loaded};
+use crate::policy::register::Register;
 use crate::telemetry::Telemetry;
 use crate::telemetry::health::Health;
 use crate::tls::{self, Certificates};
@@ -41,8 +44,10 @@ use crate::upstream::{self, Upstream};
 
 use bookkeeping::{Books, Tally};
 pub use check::{Report, check};
+use chronicle::Chronicle;
 use operator::Desk;
 pub use operator::{explain, orders};
+use proving::Proving;
 use reload::Reloader;
 
 /// Descriptors kept for listeners, files and the operator, beside one per connection and one per query in flight.
@@ -102,16 +107,21 @@ impl Server {
         let bound = listener::bind(&config.listen, workers).map_err(Refusal::line)?;
         let admin = config.admin.map(bind_admin).transpose()?;
         let state = state_lock(&config)?;
-        let loaded = load_all(&config, started)?;
+        let (register, warning) = config.policy.state.as_deref().map(Register::read).unwrap_or_default();
+        let loaded = load_all(&config, &register, started)?;
         let policy = Policy::compile(&loaded, 1, started).map_err(Refusal::line)?;
         // The first thing that is written, and only when everything that is read is in order.
         let ca = development_certificate(&config, started)?;
         let certificates = Certificates::load(&config.tls, started).map_err(Refusal::line)?;
         let health = Health::default();
         let pipeline = pipeline(&config, policy, workers);
-        let shared = shared(&config, &pipeline, &certificates);
+        if let Some(warning) = warning {
+            tracing::warn!("{warning}");
+        }
         reload::tell_loaded(&health, &loaded);
         let ledger = open_ledger(&config, started, &health);
+        let chronicle = Arc::new(Chronicle::new(config.policy.state.clone(), register, ledger.clone()));
+        let shared = shared(&config, &pipeline, &certificates, &chronicle);
         let books = Books { ledger: ledger.clone(), config_path: config_path.to_owned(), config: digest };
         let reloader = Reloader {
             config_path: config_path.to_owned(),
@@ -120,6 +130,7 @@ impl Server {
             certificates,
             health: health.clone(),
             books,
+            chronicle,
             waiting: Vec::new(),
             looked: started,
             list_targets: loaded.files,
@@ -145,13 +156,24 @@ impl Server {
     async fn serve(self) -> Result<(), Refusal> {
         let mut signals = Signals::new().map_err(|error| Refusal::line(format!("cannot wait for signals: {error}")))?;
         let (phase, phases) = watch::channel(Phase::Running);
+        let places = proving::places(&self.bound, &self.config.listen.doh_path);
         let mut workers = start_workers(self.bound, &self.shared, &phases)?;
+        let chronicle = Arc::clone(&self.reloader.chronicle);
+        // From here on clients are answered by it.
         self.reloader.books.note_generation(&self.reloader.pipeline.policy(), Timestamp::now());
+        chronicle.follow(&self.reloader.pipeline.policy(), Timestamp::now());
+        self.health.degrade("register", chronicle.save().err());
         let hangup = Arc::new(Notify::new());
         let pipeline = Arc::clone(&self.reloader.pipeline);
         let certificates = Arc::clone(&self.reloader.certificates);
-        let (health, ledger) = (self.health.clone(), self.ledger.clone());
-        let desk = Desk { pipeline: Arc::clone(&pipeline), certificates, health, ledger, started: self.started };
+        let desk = Desk {
+            pipeline: Arc::clone(&pipeline),
+            certificates,
+            health: self.health.clone(),
+            chronicle: Arc::clone(&chronicle),
+            ledger: self.ledger.clone(),
+            started: self.started,
+        };
         if let Some(listener) = self.admin {
             let listener = tokio::net::TcpListener::from_std(listener);
             let listener = listener.map_err(|error| Refusal::line(format!("the admin listener: {error}")))?;
@@ -160,6 +182,8 @@ impl Server {
         tokio::spawn(Arc::clone(pipeline.upstream()).keep_watch());
         tokio::spawn(Arc::clone(&pipeline).follow_returns());
         tokio::spawn(operator::watch_upstreams(Arc::clone(&pipeline), self.health.clone()));
+        let proving = Proving::new(places, &pipeline, &chronicle, self.ledger.clone(), self.health.clone());
+        let proving = tokio::spawn(proving.run());
         let tally = start_tally(self.ledger.as_ref(), &pipeline, &self.health);
         let reloader = tokio::spawn(self.reloader.run(Arc::clone(&hangup)));
         loop {
@@ -173,7 +197,10 @@ impl Server {
         self.health.unready("drain", Some("draining".to_owned()));
         // Whoever starts in our place while we drain has the files from now on.
         reloader.abort();
+        proving.abort();
         end_ledger(tally, self.ledger).await;
+        chronicle.follow_ledger();
+        self.health.degrade("register", chronicle.save().err());
         drop(self.state);
         // No worker is left where this fails, and that is what is waited for.
         phase.send_replace(Phase::Draining);
@@ -276,8 +303,9 @@ fn development_names(config: &Config) -> Vec<String> {
 }
 
 /// At start everything must be readable, or have a last good copy.
-fn load_all(config: &Config, now: Timestamp) -> Result<Loaded, Refusal> {
-    let loaded = load::load(&config.policy, &load::Before::default(), now);
+fn load_all(config: &Config, register: &Register, now: Timestamp) -> Result<Loaded, Refusal> {
+    let before = load::Before { register: register.clone(), ..load::Before::default() };
+    let loaded = load::load(&config.policy, &before, now);
     if loaded.refused.is_empty() { Ok(loaded) } else { Err(not_started(&loaded)) }
 }
 
@@ -343,11 +371,16 @@ fn pipeline(config: &Config, policy: Policy, workers: usize) -> Arc<Pipeline> {
     })
 }
 
-fn shared(config: &Config, pipeline: &Arc<Pipeline>, certificates: &Arc<Certificates>) -> Arc<Shared> {
+fn shared(
+    config: &Config,
+    pipeline: &Arc<Pipeline>,
+    certificates: &Arc<Certificates>,
+    chronicle: &Arc<Chronicle>,
+) -> Arc<Shared> {
     let dot_tls = tls::server_config(certificates, &[b"dot"]);
     let doh_tls = tls::server_config(certificates, &[b"h2", b"http/1.1"]);
     let telemetry = Arc::clone(pipeline.telemetry());
-    let pages = public::pages(pipeline);
+    let pages = public::pages(pipeline, chronicle);
     Shared::new(Arc::clone(pipeline), config.listen.clone(), dot_tls, doh_tls, telemetry, Some(pages))
 }
 

@@ -16,32 +16,64 @@ pub(crate) fn explanation(told: &Value) -> String {
     shown.map(|(name, what)| format!("{name:<10} {what}\n")).collect()
 }
 
-/// Every order, a line each; below it, why its file as it is now does not count.
+/// How many columns the orders have.
+const COLUMNS: usize = 9;
+
+/// Every order, a line each; below it, what of its deadlines is missed, and why its file as it is now does not count.
 pub(crate) fn orders(told: &Value) -> String {
-    let heads = ["STATE", "ID", "JURISDICTION", "TARGETS", "DUE", "EFFECTIVE", "ISSUER"];
+    let heads = ["STATE", "ID", "JURISDICTION", "TARGETS", "DUE", "LEFT", "APPROVALS", "EFFECTIVE SINCE", "ISSUER"];
     let mut rows = vec![heads.map(str::to_owned)];
     rows.extend(items(told).map(|order| {
         let jurisdiction = items(&order["jurisdiction"]).map(cell).collect::<Vec<_>>().join(" ");
-        let [state, id, targets, due, effective, issuer] =
-            ["state", "id", "targets", "due", "effective", "issuer"].map(|key| or_dash(cell(&order[key])));
-        // Without a date an order is carried out as soon as it is loaded.
-        let effective = if state == "in-force" && effective == "-" { "at once".to_owned() } else { effective };
-        [state, id, or_dash(jurisdiction), targets, due, effective, issuer]
+        let [state, id, targets, due, issuer] =
+            ["state", "id", "targets", "due", "issuer"].map(|key| or_dash(cell(&order[key])));
+        let left = or_dash(order["seconds_left"].as_i64().map(span).unwrap_or_default());
+        let [have, need] = ["have", "need"].map(|key| cell(&order["approvals"][key]));
+        let approvals = if need.is_empty() { "-".to_owned() } else { format!("{have} of {need}") };
+        [state, id, or_dash(jurisdiction), targets, due, left, approvals, or_dash(since(order)), issuer]
     }));
-    let widths: [usize; 7] =
+    let widths: [usize; COLUMNS] =
         std::array::from_fn(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0));
     let mut shown = line(&rows[0], &widths);
     for (row, order) in rows[1..].iter().zip(items(told)) {
         shown += &line(row, &widths);
-        shown.extend(
-            items(&order["pending"])
-                .map(|mistake| format!("  its last good copy is in force; pending: {}\n", cell(mistake))),
-        );
+        if order["overdue"] == true {
+            shown += "  overdue: a deadline is past, and what it is for is not carried out\n";
+        }
+        let held = if order["state"] == "pending" { "its last good copy is in force; " } else { "" };
+        shown.extend(items(&order["pending"]).map(|mistake| format!("  {held}pending: {}\n", cell(mistake))));
     }
     if rows.len() == 1 { "no orders\n".to_owned() } else { shown }
 }
 
-fn line(row: &[String; 7], widths: &[usize; 7]) -> String {
+/// From when an order is carried out here; of one that is not yet, from when it will be.
+fn since(order: &Value) -> String {
+    let [since, date] = ["effective_since", "effective"].map(|key| cell(&order[key]));
+    match (since.is_empty(), order["state"] == "in-force") {
+        (false, _) => since,
+        // No server runs, or it has only begun.
+        (true, true) if date.is_empty() => "at once".to_owned(),
+        (true, _) => date,
+    }
+}
+
+/// Seconds in the two largest units that say something: `29d 23h`, `-15s`.
+fn span(seconds: i64) -> String {
+    const UNITS: [(u64, &str); 4] = [(86_400, "d"), (3_600, "h"), (60, "m"), (1, "s")];
+    let sign = if seconds < 0 { "-" } else { "" };
+    let mut rest = seconds.unsigned_abs();
+    let first = UNITS.iter().position(|(unit, _)| rest >= *unit).unwrap_or(UNITS.len() - 1);
+    let parts = UNITS.iter().skip(first).take(2).map(|(unit, letter)| {
+        let count = rest / unit;
+        rest %= unit;
+        (count, *letter)
+    });
+    let mut shown: Vec<_> = parts.collect();
+    shown.retain(|(count, _)| *count > 0 || seconds == 0);
+    format!("{sign}{}", shown.iter().map(|(count, letter)| format!("{count}{letter}")).collect::<Vec<_>>().join(" "))
+}
+
+fn line(row: &[String; COLUMNS], widths: &[usize; COLUMNS]) -> String {
     let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
     format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
 }
@@ -126,17 +158,41 @@ mod tests {
 
     #[test]
     fn orders_stand_in_columns() {
-        let order = |id: &str, pending: &[&str]| {
-            json!({ "id": id, "issuer": "Tribunale\u{1b}[2J", "state": "in-force", "jurisdiction": ["IT", "SM"],
+        let order = |id: &str, state: &str, pending: &[&str]| {
+            json!({ "id": id, "issuer": "Tribunale\u{1b}[2J", "state": state, "jurisdiction": ["IT", "SM"],
                 "targets": 3, "received": "2022-07-18T07:00:00Z", "due": null, "effective": null, "pending": pending })
         };
+        let mut due = order("c", "draft", &["c.toml: has 1 of 2 approvals (anna); sign it"]);
+        due["approvals"] = json!({ "have": 1, "need": 2, "by": ["anna"] });
+        due["seconds_left"] = json!(-90);
+        due["overdue"] = json!(true);
         assert_eq!(
-            orders(&json!([order("it-milan", &[]), order("b", &["b.toml:1:1: no id"])])),
-            "STATE     ID        JURISDICTION  TARGETS  DUE  EFFECTIVE  ISSUER\n\
-             in-force  it-milan  IT SM         3        -    at once    Tribunale\u{fffd}[2J\n\
-             in-force  b         IT SM         3        -    at once    Tribunale\u{fffd}[2J\n\
-             \u{20} its last good copy is in force; pending: b.toml:1:1: no id\n"
+            orders(&json!([order("it-milan", "in-force", &[]), order("b", "pending", &["b.toml:1:1: no id"]), due])),
+            "STATE     ID        JURISDICTION  TARGETS  DUE  LEFT     APPROVALS  EFFECTIVE SINCE  ISSUER\n\
+             in-force  it-milan  IT SM         3        -    -        -          at once          Tribunale\u{fffd}[2J\n\
+             pending   b         IT SM         3        -    -        -          -                Tribunale\u{fffd}[2J\n\
+             \u{20} its last good copy is in force; pending: b.toml:1:1: no id\n\
+             draft     c         IT SM         3        -    -1m 30s  1 of 2     -                Tribunale\u{fffd}[2J\n\
+             \u{20} overdue: a deadline is past, and what it is for is not carried out\n\
+             \u{20} pending: c.toml: has 1 of 2 approvals (anna); sign it\n"
         );
         assert_eq!(orders(&json!([])), "no orders\n");
+    }
+
+    #[test]
+    fn time_is_told_in_two_units() {
+        for (seconds, shown) in [
+            (0, "0s"),
+            (59, "59s"),
+            (60, "1m"),
+            (-61, "-1m 1s"),
+            (3_600, "1h"),
+            (86_399, "23h 59m"),
+            (2_592_000, "30d"),
+            (2_591_999, "29d 23h"),
+            (i64::MIN, "-106751991167300d 15h"),
+        ] {
+            assert_eq!(span(seconds), shown);
+        }
     }
 }

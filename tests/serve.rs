@@ -576,6 +576,194 @@ fn a_certificate_that_expires_shows_in_health() {
     until("expired", || reason(&server, "certificate-expiry").contains("expired at"));
 }
 
+// ---- Life, two persons, and the clock ----
+
+/// The configuration of a server that asks for two approvals, and the folder of the keys of Anna and Bert.
+fn two_persons() -> (String, TempDir) {
+    let keys = TempDir::new().unwrap();
+    let mut config = format!("{POLICY}policy.approvals = 2\n");
+    for name in ["anna", "bert"] {
+        let made = run(keys.path(), &["sign", "--new", name]);
+        assert_eq!((made.code, made.err.as_str()), (Some(0), ""));
+        config +=
+            made.out.split_once("[[policy.key]]").map(|(_, key)| format!("[[policy.key]]{key}")).unwrap().as_str();
+        let mode = fs::metadata(keys.path().join(format!("{name}.key"))).unwrap().mode();
+        assert_eq!(mode & 0o777, 0o600, "it is its owner's alone");
+        let again = run(keys.path(), &["sign", "--new", name]);
+        assert!(again.code == Some(1) && again.err.contains("is there already"), "{}", again.err);
+    }
+    (config, keys)
+}
+
+fn sign(server: &Server, keys: &TempDir, file: &str, name: &str) {
+    let key = keys.path().join(format!("{name}.key"));
+    let ran = run(&server.folder(), &["sign", file, "--key", key.to_str().unwrap()]);
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
+    assert!(ran.out.contains(&format!("{file}.{name}.minisig")), "{}", ran.out);
+}
+
+fn orders(server: &Server) -> Value {
+    ask(server, &["orders", "--json"]).json()
+}
+
+#[test]
+fn an_order_takes_two_persons_and_its_lift_one() {
+    let upstream = upstream();
+    let (config, keys) = two_persons();
+    let mut server = Server::start_with(&[("orders/.keep", "")], &[], &upstream.config(&config));
+    server.write("orders/it.toml", &order("it", "IT", "listed.example", ""));
+    until("a draft", || {
+        reason(&server, "orders").contains("it.toml: has 0 of 2 approvals; sign it with `bailiwick sign")
+    });
+    assert!(reason(&server, "orders").ends_with("until then it is a draft, and not carried out"));
+    assert!(server.log().contains("WARN") && server.log().contains("it lacks approvals, and is a draft order=\"it\""));
+    sign(&server, &keys, "orders/it.toml", "anna");
+    until("one", || orders(&server)[0]["approvals"]["have"] == 1);
+    let line = orders(&server)[0].clone();
+    assert_eq!(
+        (&line["state"], &line["approvals"]["need"], &line["approvals"]["by"][0]),
+        (&"draft".into(), &2.into(), &"anna".into())
+    );
+    assert!(ask(&server, &["orders"]).out.contains("1 of 2"));
+    assert_eq!(rcode(&server, ITALIAN, "listed.example"), NOERROR);
+    sign(&server, &keys, "orders/it.toml", "bert");
+    until("in force", || rcode(&server, ITALIAN, "listed.example") == NXDOMAIN);
+    until("in order", || is_ok(&server));
+    until("recorded", || orders(&server)[0]["recorded"] == true);
+    // A change waits for both, a lift for one; each also across a restart.
+    server.write("orders/it.toml", &order("it", "IT", "another.example", ""));
+    until("pending", || orders(&server)[0]["state"] == "pending");
+    sign(&server, &keys, "orders/it.toml", "bert");
+    for _ in 0..2 {
+        until("one", || orders(&server)[0]["approvals"]["have"] == 1);
+        let found = ["listed.example", "another.example"].map(|name| rcode(&server, ITALIAN, name));
+        assert_eq!(found, [NXDOMAIN, NOERROR]);
+        assert!(reason(&server, "orders").contains("has 1 of 2 approvals (bert)"));
+        assert!(server.restart());
+    }
+    server.remove("orders/it.toml");
+    until("gone", || reason(&server, "orders").contains("it.toml: the file is gone, which lifts nothing"));
+    assert_eq!(rcode(&server, ITALIAN, "listed.example"), NXDOMAIN);
+    server.write("orders/it.toml", &order("it", "IT", "listed.example", "").replace("in-force", "lifted"));
+    sign(&server, &keys, "orders/it.toml", "anna");
+    until("lifted", || rcode(&server, ITALIAN, "listed.example") == NOERROR);
+    until("in order", || is_ok(&server));
+    // With the server and without it, the same is told.
+    server.write("orders/it.toml", &order("it", "IT", "listed.example", "reinstated = 2026-01-01"));
+    until("seen", || orders(&server)[0]["approvals"]["need"] == 2);
+    let with = orders(&server);
+    server.signal("TERM");
+    server.wait();
+    let ledger = fs::read_to_string(server.folder().join("state/ledger.jsonl")).unwrap();
+    let events =
+        ledger.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["event"].as_str().unwrap().to_owned());
+    let events: Vec<_> = events.filter(|event| event.starts_with("order-")).collect();
+    let life = ["order-loaded", "order-approved", "order-activated", "order-amended", "order-approved", "order-lifted"];
+    assert_eq!(events, life, "each once, across restarts");
+    let without = orders(&server);
+    for key in ["id", "state", "approvals", "approved", "loaded", "effective_since", "pending"] {
+        assert_eq!(with[0][key], without[0][key], "{key}");
+    }
+}
+
+/// Keys and how many it takes come by the configuration, to a running server too.
+#[test]
+fn approvals_are_asked_for_from_a_reload_on() {
+    let upstream = upstream();
+    let server = policed(&upstream, &[("orders/it.toml", &order("it", "IT", "listed.example", ""))]);
+    assert_eq!(rcode(&server, ITALIAN, "listed.example"), NXDOMAIN);
+    let (config, keys) = two_persons();
+    server.configure(&upstream.config(&config));
+    until("asked for", || reason(&server, "orders").contains("it.toml: has 0 of 2 approvals"));
+    assert_eq!(rcode(&server, ITALIAN, "listed.example"), NOERROR, "nobody approved it");
+    for name in ["anna", "bert"] {
+        sign(&server, &keys, "orders/it.toml", name);
+    }
+    until("in force", || rcode(&server, ITALIAN, "listed.example") == NXDOMAIN);
+    // Without its key a signature counts no more; what it approved is approved.
+    let (anna, _) = config.rsplit_once("[[policy.key]]").unwrap();
+    server.configure(&upstream.config(&anna.replace("approvals = 2", "approvals = 1")));
+    until("taken out", || orders(&server)[0]["approvals"]["have"] == 1);
+    assert_eq!(rcode(&server, ITALIAN, "listed.example"), NXDOMAIN);
+    server.configure(&upstream.config(anna));
+    until("refused", || reason(&server, "configuration").contains("approvals: 2, and there are 1 [[policy.key]]"));
+    assert_eq!(rcode(&server, ITALIAN, "listed.example"), NXDOMAIN);
+}
+
+#[test]
+fn a_mistaken_order_is_not_signed() {
+    let (_, keys) = two_persons();
+    let list = "list = { file = 'a.txt', format = 'domains', covers = 'exact' }\n";
+    for (text, line) in [
+        (order("it", "XX", "a.example", ""), "it.toml:3:17: "),
+        (order("it", "IT", "a.example", "") + list, "it.toml:9:8: a list without its sha256"),
+    ] {
+        fs::write(keys.path().join("it.toml"), text).unwrap();
+        let ran = run(keys.path(), &["sign", "it.toml", "--key", "anna.key"]);
+        assert!(ran.code == Some(1) && ran.err.starts_with(line) && ran.out.is_empty(), "{}", ran.err);
+        assert!(!keys.path().join("it.toml.anna.minisig").exists());
+    }
+    for words in
+        [&["sign"][..], &["sign", "it.toml"], &["sign", "--new", "a", "--key", "b"], &["sign", "a", "--new", "b"]]
+    {
+        assert_eq!(run(keys.path(), words).code, Some(2), "{words:?}");
+    }
+}
+
+#[test]
+fn past_due_and_not_carried_out_shows_in_health_and_metrics() {
+    let upstream = upstream();
+    let server = policed(&upstream, &[("orders/.keep", "")]);
+    let due = Timestamp::now() + SignedDuration::from_secs(3);
+    let text = order("late", "*", "listed.example", &format!("due = {due:.3}"));
+    server.write("orders/late.toml", &text.replace("in-force", "trial"));
+    until("loaded", || orders(&server).as_array().unwrap().len() == 1);
+    if Timestamp::now() < due - SignedDuration::from_millis(500) {
+        assert!(is_ok(&server));
+    }
+    until("past due", || reason(&server, "deadline").starts_with("past due and not carried out: late;"));
+    assert!(Timestamp::now() >= due);
+    let line = orders(&server)[0].clone();
+    assert!(line["overdue"] == true && line["seconds_left"].as_i64().unwrap() < 0, "{line}");
+    assert!(ask(&server, &["orders"]).out.contains("overdue: "));
+    server.write("orders/late.toml", &text);
+    until("carried out", || is_ok(&server));
+    let line = orders(&server)[0].clone();
+    let since: Timestamp = line["effective_since"].as_str().unwrap().parse().unwrap();
+    assert!(since > due && line["overdue"] == false && line["targets_clock"][0]["effective_since"].is_string());
+    let page = server.get("/metrics").unwrap();
+    assert!(page.contains("bailiwick_order_deadline_seconds{order=\"late\"} -"), "{page}");
+    let since = format!("bailiwick_order_effective_since_seconds{{order=\"late\"}} {}", since.as_second());
+    assert!(page.contains(&since), "{since} is not in\n{page}");
+}
+
+#[test]
+fn a_lifted_order_comes_back_by_a_decision_only() {
+    let upstream = upstream();
+    let mut server = policed(&upstream, &[("orders/it.toml", &order("it", "IT", "listed.example", ""))]);
+    let since = || orders(&server)[0]["effective_since"].clone();
+    until("carried out", || since().is_string());
+    let first = since();
+    server.remove("orders/it.toml");
+    until("lifted", || rcode(&server, ITALIAN, "listed.example") == NOERROR);
+    until("logged", || server.log().contains("order removed order=\"it\""));
+    server.write("orders/it.toml", &order("it", "IT", "listed.example", ""));
+    for _ in 0..2 {
+        until("told", || reason(&server, "orders").contains("it.toml:5:9: was lifted on "));
+        assert!(reason(&server, "orders").ends_with("until then it stays lifted"));
+        assert_eq!(rcode(&server, ITALIAN, "listed.example"), NOERROR);
+        assert_eq!(orders(&server)[0]["state"], "lifted");
+        let check = ask(&server, &["check"]);
+        assert!(check.code == Some(1) && check.err.contains("it.toml:5:9: was lifted on "), "{}", check.err);
+        assert!(server.restart());
+    }
+    let today = Timestamp::now().to_string()[..10].to_owned();
+    server.write("orders/it.toml", &order("it", "IT", "listed.example", &format!("reinstated = {today}")));
+    until("back", || rcode(&server, ITALIAN, "listed.example") == NXDOMAIN);
+    until("in order", || is_ok(&server));
+    assert_eq!(orders(&server)[0]["effective_since"], first, "the first time is remembered");
+}
+
 // ---- Commands ----
 
 #[test]

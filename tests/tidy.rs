@@ -32,6 +32,7 @@ const IMPORTS: [(&str, &[&str]); 24] = [
         &[
             "dns",
             "query",
+            "sign",
             "policy",
             "ledger",
             "cache",

@@ -16,15 +16,22 @@ use super::table::{Bounds, Table, Value};
 use crate::dns::edns::{SdeOption, option};
 use crate::policy::index::Covers;
 use crate::policy::list::Format;
-use crate::policy::load::{self, Exemption, ListSettings};
+use crate::policy::load::{self, Exemption, Key, ListSettings};
 use crate::policy::order::Effect;
 use crate::policy::origin::{self, Country};
+use crate::sign::{self, PublicKey};
 
 /// Of a list's name and an order's id: both end up in answers and metrics.
 const ID_OCTETS_MAX: usize = 64;
 
 /// An EDNS option; 0 is none.
 const SDE_OPTION: Bounds<u32> = Bounds { default: 0, min: 0, max: 65_535 };
+
+/// The most keys of `[[policy.key]]`: each is tried on each order.
+const KEYS_MAX: u32 = 64;
+
+/// How many keys must have signed an order's file; 0: none.
+const APPROVALS: Bounds<u32> = Bounds { default: 0, min: 0, max: KEYS_MAX };
 
 pub(super) fn origin(table: &mut Table<'_>) -> origin::Settings {
     let seen = RefCell::default();
@@ -76,7 +83,10 @@ pub(super) fn country(text: &str) -> Result<Country, String> {
 pub(super) fn policy(table: &mut Table<'_>) -> load::Settings {
     table.not_yet("protected", "leave it out");
     let orders = |value: Value<'_>| value.text().map(|text| (!text.is_empty()).then(|| PathBuf::from(text)));
+    let (approvals, keys) = approvals(table);
     load::Settings {
+        approvals,
+        keys,
         orders: table.optional("orders", orders).flatten(),
         hold_fallback: table.boolean("hold-fallback", true),
         sde_option: table.optional("sde-option", sde_option).flatten(),
@@ -92,6 +102,48 @@ fn sde_option(value: Value<'_>) -> Option<SdeOption> {
         return value.refuse(format_args!("{code} is another option's code; write that of SDE, or 0 for none"));
     }
     Some(NonZeroU16::new(code))
+}
+
+/// How many approvals it takes, and whose count.
+fn approvals(table: &mut Table<'_>) -> (usize, Vec<Key>) {
+    // Of keys that are mistaken it is not known how many there are.
+    let keys = |value: Value<'_>| Some(value.each(key));
+    let keys = table.optional("key", keys).unwrap_or_else(|| Some(Vec::new()));
+    let needed = |value: Value<'_>| {
+        let needed = value.number(APPROVALS)?;
+        match keys.as_ref().map(Vec::len) {
+            Some(there) if there < needed as usize => {
+                let s = if there == 1 { "" } else { "s" };
+                value.refuse(format_args!("{needed}, and there are {there} [[policy.key]]{s}; add one for each person"))
+            }
+            _ => Some(needed),
+        }
+    };
+    let needed = table.optional("approvals", needed).unwrap_or(APPROVALS.default);
+    (needed as usize, keys.unwrap_or_default())
+}
+
+fn key(value: Value<'_>, earlier: &[Key]) -> Option<Key> {
+    if earlier.len() == KEYS_MAX as usize {
+        return value.refuse(format_args!("more than {KEYS_MAX} keys; take out those that sign no more"));
+    }
+    let name = |value: Value<'_>| {
+        let name = value.meaning(|text| sign::check_name(text).map(|()| text.to_owned()))?;
+        let twice = earlier.iter().any(|earlier| earlier.name == name);
+        if twice { value.refuse(format_args!("{name:?} is the name of a key above; take another")) } else { Some(name) }
+    };
+    let public = |value: Value<'_>| {
+        let public = value.meaning(PublicKey::from_text)?;
+        match earlier.iter().find(|earlier| earlier.public.is_same_key(&public)) {
+            Some(same) => value.refuse(format_args!("is the key of {:?} above; each person has one", same.name)),
+            None => Some(public),
+        }
+    };
+    value.table("[[policy.key]]", |table| {
+        let name = table.required("name", name);
+        let public = table.required("public", public);
+        Some(Key { name: name?, public: public? })
+    })?
 }
 
 fn list(value: Value<'_>, earlier: &[ListSettings]) -> Option<ListSettings> {
@@ -241,6 +293,41 @@ mod tests {
         for effect in ["{}", "{ a = \"::1\" }", "\"drop\"", "{ b = 1, a = \"192.0.2.1\" }", "7"] {
             assert_eq!(mistakes(&format!("{list}effect = {effect}")).len(), 1, "{effect}");
         }
+    }
+
+    #[test]
+    fn each_person_has_a_key_and_there_are_enough_of_them() {
+        let keys: [_; 2] = std::array::from_fn(|_| sign::SecretKey::make("a", None).unwrap().0.public());
+        let key = |name: &str, public: &dyn std::fmt::Display| {
+            format!("[[policy.key]]\nname = \"{name}\"\npublic = \"{public}\"\n")
+        };
+        let (anna, bert) = (key("anna", &keys[0]), key("bert", &keys[1]));
+        let with = |approvals: u32, keys: &str| format!("[policy]\napprovals = {approvals}\n{keys}");
+        let found = read(&with(2, &format!("{anna}{bert}"))).unwrap().policy;
+        assert_eq!((found.approvals, &found.keys[1].name[..], &found.keys[1].public), (2, "bert", &keys[1]));
+        assert_eq!(read(&anna).unwrap().policy.approvals, 0);
+        let one = |text: String| {
+            let mut found = mistakes(&text);
+            assert_eq!(found.len(), 1, "{found:?}");
+            found.remove(0)
+        };
+        for (text, what) in [
+            (with(2, &anna), ":2:13: approvals: 2, and there are 1 [[policy.key]]"),
+            (with(1, ""), ":2:13: approvals: 1, and there are 0 [[policy.key]]s"),
+            (with(65, &anna), "is out of bounds"),
+            (with(2, &format!("{anna}{}", key("anna", &keys[1]))), "is the name of a key above"),
+            (with(2, &format!("{anna}{}", key("bert", &keys[0]))), "is the key of \"anna\" above"),
+            (with(1, &key("a b", &keys[0])), "is no name of a key"),
+            (with(1, &key("anna", &"RWQ")), "not a public key in minisign's format"),
+            (with(1, "[[policy.key]]\nname = \"anna\"\n"), "no `public`"),
+        ] {
+            let mistake = one(text);
+            assert!(mistake.contains(what), "{mistake}");
+        }
+        let many: String = (0..=KEYS_MAX)
+            .map(|number| key(&format!("k{number}"), &sign::SecretKey::make("a", None).unwrap().0.public()))
+            .collect();
+        assert!(one(many).contains("more than 64 keys"));
     }
 
     #[test]

@@ -1,12 +1,19 @@
 //! Reads the orders, lists and exemptions that the settings name, and keeps the last good copy of each.
 
+mod approvals;
 mod bulk;
 mod copies;
 mod database;
+mod lastgood;
 mod lists;
 mod orders;
 mod print;
+mod reinstated;
 mod warnings;
+
+pub use approvals::lists_without_digest;
+
+pub(super) use copies::write as write_whole;
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -14,20 +21,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use serde::Serialize;
 
 use super::index::Covers;
 use super::list::Format;
-use super::order::{Effect, Order};
+use super::order::{Effect, Order, Target};
 use super::origin;
 use super::register::Register;
 use crate::digest::Digest;
 use crate::dns::Name;
 use crate::dns::edns::SdeOption;
 use crate::mistake::Mistake;
+use crate::sign::PublicKey;
 pub use bulk::{Bulk, Held};
 pub use database::LoadedDatabase;
 use lists::Desk;
-pub use lists::{Files, lists_without_digest};
+pub use lists::Files;
 pub use print::Print;
 
 /// One of the operator's own lists.
@@ -43,6 +52,15 @@ pub struct ListSettings {
     pub covers: Covers,
     /// What a blocked client is answered.
     pub effect: Effect,
+}
+
+/// A person's key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key {
+    /// Whose it is: part of the file name of its signatures.
+    pub name: String,
+    /// What verifies them.
+    pub public: PublicKey,
 }
 
 /// A name that the operator's lists may not block.
@@ -65,6 +83,10 @@ pub struct Exemption {
 pub struct Settings {
     /// The folder of order files; None: no orders.
     pub orders: Option<PathBuf>,
+    /// How many different keys must have signed an order's file; 0: none.
+    pub approvals: usize,
+    /// Whose signatures count, each under a name of its own.
+    pub keys: Vec<Key>,
     /// Whether to add a bare EDE 17 last.
     pub hold_fallback: bool,
     /// The option that signals structured DNS errors; None: off.
@@ -92,15 +114,61 @@ pub struct LoadedOrder {
     pub pending: Vec<Mistake>,
     /// The octets that the order in force was read from.
     pub digest: Digest,
-    /// The names of the keys that signed them, sorted; empty where no approval is asked for.
+    /// The names of the keys by which they are approved, sorted; empty where they are not, or need no approval.
     pub approved_by: Vec<String>,
+    /// What is carried out of its file.
+    pub fate: Fate,
+    /// How far the file as it is now has come; None: no approval is asked for.
+    pub approvals: Option<Approvals>,
+    /// [`Target::key`] of each target: it takes long where there are many names.
+    pub target_keys: Vec<String>,
+}
+
+/// What is carried out of an order's file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Fate {
+    /// What it says.
+    #[default]
+    AsWritten,
+    /// Nothing: it does not count, and the copy that last did stands for it.
+    Copy,
+    /// Nothing: it lacks approvals, and no copy had them before. The order is a draft.
+    Draft,
+    /// Nothing: the order was lifted, and nothing says that it is back.
+    StaysLifted,
+}
+
+/// Who has signed an order's file as it is now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Approvals {
+    /// How many different keys.
+    pub have: usize,
+    /// How many it takes.
+    pub need: usize,
+    /// Their names, sorted.
+    pub by: Vec<String>,
 }
 
 impl LoadedOrder {
     /// An order as its file has it, read from these octets.
     #[must_use]
     pub fn of(order: Order, octets: &[u8]) -> Self {
-        Self { order, pending: Vec::new(), digest: Digest::of(octets), approved_by: Vec::new() }
+        let target_keys = order.targets.iter().map(Target::key).collect();
+        Self::with(order, Digest::of(octets), target_keys)
+    }
+
+    /// The same, where it may be the order of the load before: its names need not be gone through again.
+    fn like(order: Order, octets: &[u8], previous: Option<&Self>) -> Self {
+        let digest = Digest::of(octets);
+        let same = previous.filter(|previous| previous.digest == digest);
+        let keys = same.map(|previous| previous.target_keys.clone());
+        let target_keys = keys.unwrap_or_else(|| order.targets.iter().map(Target::key).collect());
+        Self::with(order, digest, target_keys)
+    }
+
+    fn with(order: Order, digest: Digest, target_keys: Vec<String>) -> Self {
+        let (pending, approved_by, fate) = (Vec::new(), Vec::new(), Fate::AsWritten);
+        Self { order, pending, digest, approved_by, fate, approvals: None, target_keys }
     }
 }
 
@@ -156,6 +224,20 @@ pub struct Before {
     pub bulk: Bulk,
 }
 
+impl Before {
+    /// What a state folder knows, for whoever is not its server: the register, and the orders that have their approvals.
+    /// Nothing is written. The text is a warning.
+    #[must_use]
+    pub fn on_disk(settings: &Settings) -> (Self, Option<String>) {
+        let (register, warning) = settings.state.as_deref().map(Register::read).unwrap_or_default();
+        let mut before = Self { register, ..Self::default() };
+        if settings.approvals > 0 {
+            before.orders = lastgood::LastGood::of(settings, &before).all_approved();
+        }
+        (before, warning)
+    }
+}
+
 /// Reads everything; `now` tells which orders are in force. A valid file's last good copy is kept under the state
 /// folder, a file that cannot be read is replaced by its copy, and a vanished file's copy is removed.
 ///
@@ -164,7 +246,7 @@ pub fn load(settings: &Settings, before: &Before, now: Timestamp) -> Loaded {
     let mut report = Report::default();
     let database = database::load(settings, before.database.as_ref(), &mut report);
     let mut desk = Desk::new(settings.state.as_deref(), &before.bulk);
-    let orders = orders::load(settings, before, &mut desk, &mut report);
+    let orders = orders::load(settings, before, &mut desk, now, &mut report);
     gather(settings, orders, database, desk, report, now)
 }
 
@@ -211,7 +293,7 @@ impl Report {
 }
 
 /// Reads a file, or says why it cannot be read.
-fn read_file(path: &Path, octets_max: u64) -> Result<Vec<u8>, String> {
+pub(super) fn read_file(path: &Path, octets_max: u64) -> Result<Vec<u8>, String> {
     let unreadable = |error: io::Error| format!("cannot be read: {error}");
     let too_large = || format!("is larger than {} MiB; split it", octets_max >> 20);
     let metadata = fs::metadata(path).map_err(unreadable)?;
@@ -239,13 +321,13 @@ mod tests {
     use crate::policy::order::Standing;
 
     /// A machine: `orders/`, `state/` and `lists/` in a folder that cleans itself up.
-    struct Machine {
+    pub(super) struct Machine {
         folder: TempDir,
-        settings: Settings,
+        pub(super) settings: Settings,
     }
 
     impl Machine {
-        fn new() -> Self {
+        pub(super) fn new() -> Self {
             let folder = TempDir::new().unwrap();
             fs::create_dir(folder.path().join("orders")).unwrap();
             let orders = Some(folder.path().join("orders"));
@@ -253,16 +335,16 @@ mod tests {
             Self { settings: Settings { orders, state, ..Settings::default() }, folder }
         }
 
-        fn path(&self, name: &str) -> PathBuf {
+        pub(super) fn path(&self, name: &str) -> PathBuf {
             self.folder.path().join(name)
         }
 
-        fn write(&self, name: &str, octets: impl AsRef<[u8]>) {
+        pub(super) fn write(&self, name: &str, octets: impl AsRef<[u8]>) {
             fs::create_dir_all(self.path(name).parent().unwrap()).unwrap();
             fs::write(self.path(name), octets).unwrap();
         }
 
-        fn remove(&self, name: &str) {
+        pub(super) fn remove(&self, name: &str) {
             fs::remove_file(self.path(name)).unwrap();
         }
 
@@ -286,19 +368,19 @@ mod tests {
         }
 
         /// Mistakes and warnings with the folder left out of their paths.
-        fn short(&self, text: impl ToString) -> String {
+        pub(super) fn short(&self, text: impl ToString) -> String {
             text.to_string().replace(&format!("{}/", self.folder.path().display()), "")
         }
 
-        fn refused(&self, loaded: &Loaded) -> Vec<String> {
+        pub(super) fn refused(&self, loaded: &Loaded) -> Vec<String> {
             loaded.refused.iter().map(|mistake| self.short(mistake)).collect()
         }
 
-        fn warnings(&self, loaded: &Loaded) -> Vec<String> {
+        pub(super) fn warnings(&self, loaded: &Loaded) -> Vec<String> {
             loaded.warnings.iter().map(|warning| self.short(warning)).collect()
         }
 
-        fn pending(&self, mistakes: &[Mistake]) -> Vec<String> {
+        pub(super) fn pending(&self, mistakes: &[Mistake]) -> Vec<String> {
             mistakes.iter().map(|mistake| self.short(mistake)).collect()
         }
 
@@ -311,7 +393,7 @@ mod tests {
     }
 
     /// An order about one name, everywhere.
-    fn order(id: &str, name: &str) -> String {
+    pub(super) fn order(id: &str, name: &str) -> String {
         format!(
             "id = '{id}'\nissuer = 'Example Court'\njurisdiction = ['*']\nreceived = 2026-01-01T00:00:00Z\n\
              state = 'in-force'\n[[target]]\nsubtree = ['{name}']\n"
@@ -976,14 +1058,23 @@ mod tests {
         machine.write("lists/a.txt", "one.example");
         let loaded = machine.load_clean();
         assert_eq!(
-            machine.pending(&lists_without_digest(&loaded.orders[0].order)),
+            machine.pending(&lists_without_digest(
+                &loaded.orders[0].order,
+                &fs::read(machine.path("orders/a.toml")).unwrap()
+            )),
             [
-                "orders/a.toml:7:1: a list in an order that takes approvals needs its sha256; add it, as sha256sum prints it"
+                "orders/a.toml:7:8: a list without its sha256 cannot be approved; say the SHA-256 of the file beside its name"
             ]
         );
         let pinned = order_of_list("x", &format!(", sha256 = '{}'", Digest::of(b"one.example")));
         machine.write_order(&pinned);
-        assert_eq!(lists_without_digest(&machine.load_clean().orders[0].order), []);
+        assert_eq!(
+            lists_without_digest(
+                &machine.load_clean().orders[0].order,
+                &fs::read(machine.path("orders/a.toml")).unwrap()
+            ),
+            []
+        );
     }
 
     // ---- Warnings ----

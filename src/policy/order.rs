@@ -215,6 +215,22 @@ impl Target {
         let list = self.list.iter().map(|list| format!("list {}", list.file.display()));
         names.chain(labels).chain(addresses).chain(list).collect()
     }
+
+    /// The first of what it is about.
+    #[must_use]
+    pub fn first_shown(&self) -> Option<String> {
+        let names = self.names.iter().take(1).cloned().collect();
+        let labels = self.labels.iter().take(1).cloned().collect();
+        let addresses = self.addresses.iter().take(1).copied().collect();
+        let first = Self { names, labels, addresses, list: self.list.clone(), ..Self::default() };
+        first.shown().into_iter().next()
+    }
+
+    /// How many names, labels, prefixes and lists it has.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.names.len() + self.labels.len() + self.addresses.len() + usize::from(self.list.is_some())
+    }
 }
 
 /// A file of names that an order is about.

@@ -1,11 +1,13 @@
 //! What is remembered of each order across restarts: what it was, and when it came to what.
 
+mod follow;
+mod kept;
+
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::Policy;
 use crate::digest::Digest;
 
 /// Every order that was ever loaded here, by id.
@@ -14,6 +16,22 @@ use crate::digest::Digest;
 pub struct Register {
     /// By id.
     pub orders: BTreeMap<String, Record>,
+    /// What the ledger has not on its disk yet, oldest first: it is handed in again after a restart. Empty without one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unrecorded: Vec<Told>,
+    /// When this process looked last.
+    #[serde(skip)]
+    looked: Option<Timestamp>,
+}
+
+/// A happening and its moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Told {
+    /// When it was seen.
+    pub at: Timestamp,
+    /// What it was.
+    pub happening: Happening,
 }
 
 /// What is remembered of an order.
@@ -32,6 +50,9 @@ pub struct Record {
     /// From when it was first carried out on this node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effective: Option<Timestamp>,
+    /// The ledger had on its disk that it was carried out.
+    #[serde(default)]
+    pub recorded: bool,
     /// When a probe first saw it carried out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probed: Option<Timestamp>,
@@ -59,6 +80,8 @@ pub struct Approval {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TargetRecord {
+    /// Its standing when it was last looked at.
+    pub standing: String,
     /// When it was first loaded here.
     pub loaded: Timestamp,
     /// From when it was first carried out on this node.
@@ -153,12 +176,3 @@ pub struct Facts {
 
 /// The most targets of an order that a [`Facts`] names.
 pub const TARGETS_TOLD_MAX: usize = 1_000;
-
-impl Register {
-    /// Looks at the policy that every worker answers from and the orders' standing at `now`: what has happened since
-    /// the last look, oldest kind first. What it says is remembered, so it is said once, across restarts too.
-    pub fn follow(&mut self, policy: &Policy, now: Timestamp) -> Vec<Happening> {
-        let _ = (policy, now);
-        Vec::new()
-    }
-}

@@ -452,7 +452,7 @@ fn rules_of_every_kind_are_counted_and_inputs_told() {
     let lists = [list("c.example", Covers::Subtree, Effect::Refused)];
     let policy = policy_with(&[order], &lists, &[exempt("d.example", None, None)], files);
     assert_eq!(policy.rules_by_kind(), [("order", 5), ("list", 1), ("exemption", 1)]);
-    assert_eq!((policy.rules(), policy.order_lines(at(0))[0].targets), (7, 5));
+    assert_eq!((policy.rules(), policy.order_lines(&register::Register::default(), at(0))[0].targets), (7, 5));
     let input = |kind, id: &str, octets: &[u8]| PolicyInput { kind, id: id.to_owned(), digest: Digest::of(octets) };
     assert_eq!(
         policy.inputs(),
@@ -508,7 +508,6 @@ struct World {
 /// A record of a reply beside its chain.
 #[allow(clippy::large_enum_variant, reason = "a world has a handful of them")]
 #[derive(Debug, Clone)]
-#[allow(clippy::large_enum_variant, reason = "a few of them, for a moment")]
 enum Extra {
     Address(Name, IpAddr),
     Https(Name, Option<Name>, Vec<IpAddr>),

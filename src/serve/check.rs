@@ -48,7 +48,10 @@ pub fn check(config_path: &Path) -> Report {
 
 fn check_policy(config: &Config, now: Timestamp, report: &mut Report) {
     let settings = Settings { state: None, ..config.policy.clone() };
-    let loaded = load::load(&settings, &load::Before::default(), now);
+    // What was lifted, and what was approved, is known there; what is in force by a copy is not what the files say.
+    let (before, warning) = load::Before::on_disk(&config.policy);
+    report.warnings.extend(warning);
+    let loaded = load::load(&settings, &load::Before { orders: Vec::new(), ..before }, now);
     tell_mistakes(&loaded, report);
     report.warnings.extend(loaded.warnings.iter().cloned());
     loaded.lists.iter().for_each(|list| tell_faults(list, report));

@@ -12,6 +12,7 @@ use serde_json::Value;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Refusal;
+use super::chronicle::Chronicle;
 use crate::admin::{self, ExplainQuery, Operator};
 use crate::config::Config;
 use crate::dns::{Name, Qtype};
@@ -20,8 +21,9 @@ use crate::local::Locals;
 use crate::pipeline::{self, Pipeline};
 use crate::policy::Policy;
 use crate::policy::explain::{Question, Verdict};
-use crate::policy::load::{self, Settings, load};
-use crate::telemetry::exposition::{LedgerScrape, Scrape, UpstreamScrape};
+use crate::policy::load::{Before, Settings, load};
+use crate::policy::report::{ClockLine, OrderLine};
+use crate::telemetry::exposition::{LedgerScrape, OrderScrape, Scrape, UpstreamScrape};
 use crate::telemetry::health::{Health, Snapshot};
 use crate::tls::Certificates;
 use crate::upstream::{LATENCY_BOUNDS_MS, Status};
@@ -35,6 +37,7 @@ pub(super) struct Desk {
     pub(super) pipeline: Arc<Pipeline>,
     pub(super) certificates: Arc<Certificates>,
     pub(super) health: Health,
+    pub(super) chronicle: Arc<Chronicle>,
     /// None: none is kept.
     pub(super) ledger: Option<Arc<Ledger>>,
     pub(super) started: Timestamp,
@@ -49,6 +52,7 @@ impl Desk {
             rules: policy.rules_by_kind().to_vec(),
             orders_in_force: policy.orders_in_force(now) as u64,
             origin_database_build: policy.database().map(|loaded| loaded.database.built()),
+            orders: self.chronicle.clock_lines(&policy, now).into_iter().map(order_scrape).collect(),
             cache_entries: self.pipeline.cache().entries() as u64,
             cache_octets: self.pipeline.cache().octets() as u64,
             upstreams: self.pipeline.upstream().status().iter().map(upstream_scrape).collect(),
@@ -72,7 +76,7 @@ impl Operator for Desk {
     }
 
     fn orders(&self) -> Value {
-        lines(&self.pipeline.policy())
+        json(&self.chronicle.order_lines(&self.pipeline.policy(), Timestamp::now()))
     }
 
     fn explain(&self, query: ExplainQuery) -> Pin<Box<dyn Future<Output = Result<Value, String>> + Send>> {
@@ -89,9 +93,14 @@ fn ledger_scrape(ledger: &Ledger) -> LedgerScrape {
     LedgerScrape { head, waiting: ledger.waiting() as u64 }
 }
 
-fn lines(policy: &Policy) -> Value {
+fn json(lines: &[OrderLine]) -> Value {
     // Strings, numbers and dates only: this cannot fail.
-    serde_json::to_value(policy.order_lines(Timestamp::now())).unwrap_or_default()
+    serde_json::to_value(lines).unwrap_or_default()
+}
+
+fn order_scrape(line: ClockLine) -> OrderScrape {
+    let ClockLine { id, seconds_left, effective_since, targets } = line;
+    OrderScrape { id, seconds_left, effective_since, targets }
 }
 
 fn question(query: &ExplainQuery) -> Result<Question, String> {
@@ -158,7 +167,10 @@ pub fn orders(config_path: &Path) -> Result<Value, Refusal> {
     let config = Config::read(config_path)?;
     match ask(&config, "/orders") {
         Some(told) => told,
-        None => Ok(lines(&policy_of(&config)?)),
+        None => {
+            let (policy, before) = policy_of(&config)?;
+            Ok(json(&policy.order_lines(&before.register, Timestamp::now())))
+        }
     }
 }
 
@@ -172,7 +184,7 @@ pub fn explain(config_path: &Path, query: &ExplainQuery) -> Result<Value, Refusa
     if let Some(told) = ask(&config, &query.to_path()) {
         return told;
     }
-    let mut explanation = pipeline::explain(&policy_of(&config)?, &Locals::new(&config.local), &asked);
+    let mut explanation = pipeline::explain(&policy_of(&config)?.0, &Locals::new(&config.local), &asked);
     if explanation.verdict == Verdict::Forward {
         explanation.note = Some(NOT_LOOKED_AT.to_owned());
     }
@@ -188,12 +200,14 @@ fn ask(config: &Config, path: &str) -> Option<Result<Value, Refusal>> {
     Some(told.and_then(|text| serde_json::from_str(&text).map_err(|error| error.to_string())).map_err(Refusal::line))
 }
 
-/// The policy that the files make; last good copies are the server's.
-fn policy_of(config: &Config) -> Result<Policy, Refusal> {
+/// The policy that the files make, and what is known from before: the register and what was approved are read, other
+/// last good copies are the server's. Nothing is written.
+fn policy_of(config: &Config) -> Result<(Policy, Before), Refusal> {
     let now = Timestamp::now();
-    let loaded = load(&Settings { state: None, ..config.policy.clone() }, &load::Before::default(), now);
+    let (before, _) = Before::on_disk(&config.policy);
+    let loaded = load(&Settings { state: None, ..config.policy.clone() }, &before, now);
     if !loaded.refused.is_empty() {
         return Err(loaded.refused.into());
     }
-    Policy::compile(&loaded, 1, now).map_err(Refusal::line)
+    Ok((Policy::compile(&loaded, 1, now).map_err(Refusal::line)?, before))
 }

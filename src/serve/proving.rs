@@ -1,20 +1,25 @@
 //! Keeps probing: each order once it is in force, and all of them every hour; tells ledger, register and health.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::chronicle::Chronicle;
 use crate::ledger::{Event, Ledger, Note};
+use crate::listener::Bound;
 use crate::pipeline::Pipeline;
-use crate::probe::{Probed, Prober};
+use crate::probe::{Place, Probed, Prober};
+use crate::telemetry::Protocol;
 use crate::telemetry::health::Health;
 
 /// How often every order in force is probed.
 const EVERY: Duration = Duration::from_secs(3_600);
+
+/// How often it is looked whether an order that was found wrong is still in force.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// How many orders that were found wrong a reason of `/health` names; the rest are counted.
 const WRONG_TOLD_MAX: usize = 3;
@@ -22,11 +27,23 @@ const WRONG_TOLD_MAX: usize = 3;
 /// What probing needs.
 #[derive(Debug)]
 pub(super) struct Proving {
-    pub(super) prober: Prober,
-    pub(super) pipeline: Arc<Pipeline>,
-    pub(super) chronicle: Arc<Chronicle>,
-    pub(super) ledger: Option<Arc<Ledger>>,
-    pub(super) health: Health,
+    prober: Prober,
+    pipeline: Arc<Pipeline>,
+    chronicle: Arc<Chronicle>,
+    ledger: Option<Arc<Ledger>>,
+    health: Health,
+}
+
+/// The first listener of each protocol: all of a protocol are the same code.
+pub(super) fn places(bound: &[Bound], doh_path: &str) -> Vec<Place> {
+    let addresses = bound.first().map(Bound::addresses).unwrap_or_default();
+    let first = |protocol| addresses.iter().find(|(other, _)| *other == protocol);
+    let place = |(protocol, address): &(Protocol, SocketAddr)| Place {
+        protocol: *protocol,
+        address: *address,
+        doh_path: doh_path.to_owned(),
+    };
+    Protocol::ALL.into_iter().filter_map(first).map(place).collect()
 }
 
 /// What the last probes of each order found wrong.
@@ -34,28 +51,39 @@ pub(super) struct Proving {
 struct Wrongs(BTreeMap<String, String>);
 
 impl Proving {
-    /// Probes whatever is told on `activated`, ids of orders, and everything at once and every hour; never ends.
-    pub(super) async fn run(self, mut activated: UnboundedReceiver<String>) {
+    pub(super) fn new(
+        places: Vec<Place>,
+        pipeline: &Arc<Pipeline>,
+        chronicle: &Arc<Chronicle>,
+        ledger: Option<Arc<Ledger>>,
+        health: Health,
+    ) -> Self {
+        let (pipeline, chronicle) = (Arc::clone(pipeline), Arc::clone(chronicle));
+        Self { prober: Prober::new(Arc::clone(&pipeline), places), pipeline, chronicle, ledger, health }
+    }
+
+    /// Probes everything at once and every hour, and between what has come into force; never ends.
+    pub(super) async fn run(self) {
         let mut wrongs = Wrongs::default();
         let mut every = interval(EVERY);
-        every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut look = interval(LOOK);
+        [&mut every, &mut look].map(|timer| timer.set_missed_tick_behavior(MissedTickBehavior::Delay));
         loop {
-            let mut ids = BTreeSet::new();
-            tokio::select! {
-                _ = every.tick() => ids.extend(self.ids()),
-                id = activated.recv() => ids.extend(id),
-            }
-            while let Ok(id) = activated.try_recv() {
-                ids.insert(id);
-            }
+            let ids = tokio::select! {
+                _ = every.tick() => self.ids(),
+                ids = self.chronicle.activated() => ids,
+                _ = look.tick() => BTreeSet::new(),
+            };
             for id in ids {
                 let found = self.prober.probe(&id).await;
                 found.iter().for_each(|probed| self.note(probed));
                 wrongs.take(&id, &found);
-                // One that is not in force any more is not wrong.
-                wrongs.retain(&self.ids());
-                self.health.degrade("probe", wrongs.shown());
             }
+            // One that is not in force any more is not wrong.
+            if !wrongs.0.is_empty() {
+                wrongs.retain(&self.ids());
+            }
+            self.health.degrade("probe", wrongs.shown());
         }
     }
 

@@ -11,11 +11,12 @@ use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::bookkeeping::Books;
+use super::chronicle::Chronicle;
 use crate::config::Config;
 use crate::mistake::Mistake;
 use crate::pipeline::Pipeline;
 use crate::policy::Policy;
-use crate::policy::load::{self, Loaded, LoadedDatabase, Print};
+use crate::policy::load::{self, Fate, Loaded, LoadedDatabase, LoadedOrder, Print};
 use crate::telemetry::health::Health;
 use crate::tls::Certificates;
 
@@ -41,6 +42,7 @@ pub(super) struct Reloader {
     pub(super) certificates: Arc<Certificates>,
     pub(super) health: Health,
     pub(super) books: Books,
+    pub(super) chronicle: Arc<Chronicle>,
     /// The sections that have changed and wait for a restart.
     pub(super) waiting: Vec<&'static str>,
     /// When the time of day was last looked at.
@@ -73,7 +75,14 @@ impl Reloader {
                     sleep(SETTLE).await;
                     false
                 }
-                _ = poll.tick() => false,
+                _ = poll.tick() => {
+                    if self.prints() == prints {
+                        continue;
+                    }
+                    // A file that is being replaced is not there for a moment, and a file that is gone lifts an order.
+                    sleep(SETTLE).await;
+                    false
+                }
             };
             // Taken before the files are read: what changes meanwhile is seen the next time.
             let found = self.prints();
@@ -103,6 +112,14 @@ impl Reloader {
             tracing::info!(in_force = policy.orders_in_force(now), "an order has begun or ended");
             self.pipeline.install(policy.next(now));
             self.books.note_generation(&self.pipeline.policy(), now);
+            self.chronicle.follow(&self.pipeline.policy(), Timestamp::now());
+        }
+        self.chronicle.follow_ledger();
+        self.health.degrade("deadline", self.chronicle.overdue(&self.pipeline.policy(), Timestamp::now()));
+        if self.chronicle.wants_saving() {
+            let (chronicle, health) = (Arc::clone(&self.chronicle), self.health.clone());
+            // Nobody waits for it: the next look sees whether it is to be written again.
+            drop(tokio::task::spawn_blocking(move || health.degrade("register", chronicle.save().err())));
         }
     }
 
@@ -156,6 +173,7 @@ impl Reloader {
 
     async fn reload_policy(&mut self) {
         let (settings, pipeline) = (self.config.policy.clone(), Arc::clone(&self.pipeline));
+        let (chronicle, health) = (Arc::clone(&self.chronicle), self.health.clone());
         let books = self.books.clone();
         let generation = pipeline.policy().generation() + 1;
         // Off the runtime: a million names of a list that has changed take a second. The old policy is dropped there too.
@@ -164,12 +182,14 @@ impl Reloader {
             let orders = pipeline.policy().orders().iter().map(|order| order.loaded.clone()).collect();
             let held = pipeline.policy();
             let (bulk, database) = (held.bulk(), held.database().cloned());
-            let before = load::Before { orders, bulk, database, ..load::Before::default() };
+            let before = load::Before { orders, register: chronicle.register(), bulk, database };
             let loaded = load::load(&settings, &before, now);
             let policy = Policy::compile(&loaded, generation, now)?;
             let rules = policy.rules();
             pipeline.install(policy);
             books.note_generation(&pipeline.policy(), now);
+            chronicle.follow(&pipeline.policy(), Timestamp::now());
+            health.degrade("register", chronicle.save().err());
             Ok::<_, String>((loaded, rules))
         });
         match made.await {
@@ -209,8 +229,9 @@ impl Reloader {
         let orders = self.config.policy.orders.iter().flat_map(|folder| fs::read_dir(folder).into_iter().flatten());
         let mut files = self.files();
         // What editors leave beside an order is no reason to read all again.
-        let is_order = |file: &PathBuf| file.extension().is_some_and(|extension| extension == "toml");
-        files.extend(orders.flatten().map(|entry| entry.path()).filter(is_order));
+        let counts =
+            |file: &PathBuf| file.extension().is_some_and(|extension| extension == "toml" || extension == "minisig");
+        files.extend(orders.flatten().map(|entry| entry.path()).filter(counts));
         files.sort();
         files.into_iter().map(print).collect()
     }
@@ -251,6 +272,11 @@ pub(super) fn tell_loaded(health: &Health, loaded: &Loaded) {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
+    for LoadedOrder { order, approvals, .. } in loaded.orders.iter().filter(|loaded| loaded.fate == Fate::Draft) {
+        let have = approvals.as_ref().map(|approvals| approvals.have);
+        let need = approvals.as_ref().map(|approvals| approvals.need);
+        tracing::warn!(order = order.id, have, need, "not carried out: it lacks approvals, and is a draft");
+    }
     health.degrade("orders", wrong_with_orders(loaded));
     health.degrade("lists", wrong_with_lists(loaded));
     health.degrade("origin", wrong_with_origin(loaded));
@@ -262,12 +288,17 @@ fn wrong_with_orders(loaded: &Loaded) -> Option<String> {
     let is_folder = |mistake: &Mistake| Some(&mistake.file) == loaded.settings.orders.as_ref();
     let is_database = |mistake: &Mistake| Some(&mistake.file) == loaded.settings.origin.database.as_ref();
     let refused = || loaded.refused.iter().filter(|mistake| !is_list(mistake) && !is_database(mistake));
-    let pending = loaded.orders.iter().flat_map(|order| &order.pending);
+    let pending = |of: Fate| {
+        let orders = loaded.orders.iter().filter(move |order| order.fate == of).flat_map(|order| &order.pending);
+        orders.filter(|mistake| !is_folder(mistake))
+    };
     let told = [
         // It stands for all its orders.
         fate(refused().filter(|mistake| is_folder(mistake)), "the orders stay as they were"),
         fate(refused().filter(|mistake| !is_folder(mistake)), "this order is not carried out"),
-        fate(pending.filter(|mistake| !is_folder(mistake)), "its last good copy stays in force"),
+        fate(pending(Fate::Draft), "until then it is a draft, and not carried out"),
+        fate(pending(Fate::StaysLifted), "until then it stays lifted"),
+        fate(pending(Fate::Copy), "its last good copy stays in force"),
     ];
     join(told)
 }
@@ -341,7 +372,7 @@ mod tests {
     use super::*;
     use crate::policy::index::Covers;
     use crate::policy::list::Format;
-    use crate::policy::load::{ListSettings, LoadedOrder, Settings};
+    use crate::policy::load::{ListSettings, Settings};
     use crate::policy::order::Effect;
     use crate::policy::origin::{Database, mmdb};
 

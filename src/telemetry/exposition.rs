@@ -63,6 +63,12 @@ mod vocabulary {
     pub(super) static ORDERS_IN_FORCE: Metric = metric("orders_in_force", "Orders that are carried out now.");
     pub(super) static ORIGIN_DATABASE_BUILD: Metric =
         seconds("origin_database_build", "When the database that tells countries was built, since 1970.");
+    pub(super) static ORDER_DEADLINE: Metric =
+        seconds("order_deadline", "Until an order must be carried out; negative past it.");
+    pub(super) static ORDER_TARGET_DEADLINE: Metric =
+        seconds("order_target_deadline", "Until a target with a deadline of its own must be carried out.");
+    pub(super) static ORDER_EFFECTIVE_SINCE: Metric =
+        seconds("order_effective_since", "When an order was first carried out on this node, since 1970.");
     pub(super) static UPSTREAM_UP: Metric = metric("upstream_up", "Whether an upstream resolver answers.");
     pub(super) static UPSTREAM_QUERIES: Metric = metric("upstream_queries", "Queries sent to an upstream resolver.");
     pub(super) static UPSTREAM_ANSWERS: Metric =
@@ -94,6 +100,8 @@ pub struct Scrape {
     pub orders_in_force: u64,
     /// When the database that tells countries was built, as it says itself; None: there is none.
     pub origin_database_build: Option<Timestamp>,
+    /// Every order's clock.
+    pub orders: Vec<OrderScrape>,
     /// Questions in the cache.
     pub cache_entries: u64,
     /// What they take, in octets.
@@ -113,6 +121,19 @@ pub struct LedgerScrape {
     pub head: Option<(u64, String)>,
     /// Events that wait for the disk.
     pub waiting: u64,
+}
+
+/// An order's clock.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct OrderScrape {
+    /// Its id.
+    pub id: String,
+    /// Whole seconds until it must be carried out; negative past it. None: it has no deadline.
+    pub seconds_left: Option<i64>,
+    /// From when it was first carried out on this node.
+    pub effective_since: Option<Timestamp>,
+    /// The same of each target that has a deadline of its own: what it is known by, and its seconds.
+    pub targets: Vec<(String, i64)>,
 }
 
 /// What one upstream resolver has done.
@@ -215,6 +236,7 @@ impl Collector for Page {
         self.encode_clients(to)?;
         self.encode_cache(to)?;
         self.encode_policy(to)?;
+        encode_orders(&self.scrape.orders, to)?;
         encode_upstreams(&self.scrape.upstreams, to)?;
         encode_ledger(self.scrape.ledger.as_ref(), to)?;
         self.encode_process(to)
@@ -259,6 +281,19 @@ impl Page {
         gauge(to, &vocabulary::START_TIME, self.scrape.started.as_second())?;
         gauges(to, &vocabulary::BUILD, [([("version", env!("CARGO_PKG_VERSION"))], 1_u64)])
     }
+}
+
+fn encode_orders(orders: &[OrderScrape], to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let labels = |order: &OrderScrape| [("order", order.id.clone())];
+    let deadlines = orders.iter().filter_map(|order| Some((labels(order), order.seconds_left?)));
+    gauges(to, &vocabulary::ORDER_DEADLINE, deadlines)?;
+    let targets = orders.iter().flat_map(|order| {
+        let labels = |target: &str| [("order", order.id.clone()), ("target", target.to_owned())];
+        order.targets.iter().map(move |(target, seconds)| (labels(target), *seconds))
+    });
+    gauges(to, &vocabulary::ORDER_TARGET_DEADLINE, targets)?;
+    let since = orders.iter().filter_map(|order| Some((labels(order), order.effective_since?.as_second())));
+    gauges(to, &vocabulary::ORDER_EFFECTIVE_SINCE, since)
 }
 
 fn encode_ledger(ledger: Option<&LedgerScrape>, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
@@ -352,6 +387,15 @@ mod tests {
             rules: vec![("order", 3), ("list", 1_000_000)],
             orders_in_force: 2,
             origin_database_build: Timestamp::from_second(1_785_000_000).ok(),
+            orders: vec![
+                OrderScrape { id: "a".to_owned(), ..OrderScrape::default() },
+                OrderScrape {
+                    id: "b".to_owned(),
+                    seconds_left: Some(-60),
+                    effective_since: Timestamp::from_second(1_790_000_000).ok(),
+                    targets: vec![("0123456789abcdef".to_owned(), 30), ("1123456789abcdef".to_owned(), 0)],
+                },
+            ],
             cache_entries: 7,
             cache_octets: 4096,
             upstreams: vec![UpstreamScrape {
@@ -410,6 +454,9 @@ mod tests {
             r#"bailiwick_policy_rules{kind="list"} 1000000"#,
             "bailiwick_orders_in_force 2",
             "bailiwick_origin_database_build_seconds 1785000000",
+            r#"bailiwick_order_deadline_seconds{order="b"} -60"#,
+            r#"bailiwick_order_target_deadline_seconds{order="b",target="0123456789abcdef"} 30"#,
+            r#"bailiwick_order_effective_since_seconds{order="b"} 1790000000"#,
             r#"bailiwick_upstream_up{server="192.0.2.1:53"} 1"#,
             r#"bailiwick_upstream_queries_total{server="192.0.2.1:53"} 9"#,
             r#"bailiwick_upstream_failures_total{server="192.0.2.1:53",kind="timeout"} 2"#,

@@ -24,6 +24,7 @@ use bailiwick::policy::list::{self, Format};
 use bailiwick::policy::order::Order;
 use bailiwick::policy::origin::{self, Country, Database, Origin};
 use bailiwick::query::{Query, Reply, Transport};
+use bailiwick::sign::PublicKey;
 use bailiwick::upstream::system;
 use ipnet::IpNet;
 use jiff::Timestamp;
@@ -256,6 +257,22 @@ pub fn accept(octets: &[u8]) {
         form,
         "lines are one list"
     );
+}
+
+/// The file of a signature, by the key that has signed `test`. One that counts is over that, whole; a key that is read
+/// is written as it was.
+pub fn signature(octets: &[u8]) {
+    const PUBLIC: &str = "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3";
+    let key = PublicKey::from_text(PUBLIC);
+    let counts = |over: &[u8]| key.as_ref().is_ok_and(|key| key.verify(over, octets).is_ok());
+    assert!(!counts(b"Test"), "a signature is over one text");
+    if counts(b"test") {
+        assert!(octets.len() >= PUBLIC.len(), "a signature is whole");
+    }
+    for line in String::from_utf8_lossy(octets).lines() {
+        let Ok(key) = PublicKey::from_text(line) else { continue };
+        assert_eq!(key.to_string(), line, "a key is one line");
+    }
 }
 
 /// The query of `/explain`. What is read can be written and read again.

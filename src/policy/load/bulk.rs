@@ -128,12 +128,14 @@ impl Wanted {
         all
     }
 
-    /// Its key is of the order and the file, and ends as that of no list of the operator's does.
+    /// Its key is of the order, the file and what the file must be, so that a change of the order which nobody has
+    /// approved takes no copy's place; and it ends as that of no list of the operator's does.
     fn of_target(order: &Order, list: &ListTarget) -> Self {
-        let mut file = Digest::of(list.file.as_os_str().as_encoded_bytes()).to_string();
-        file.truncate(16);
+        let short = |digest: Digest| digest.to_string()[..16].to_owned();
+        let file = short(Digest::of(list.file.as_os_str().as_encoded_bytes()));
+        let what = list.sha256.map_or_else(String::new, |sha256| format!(".{}", short(sha256)));
         Self {
-            key: format!("{}.{file}.{}.target", order.id, word_of(list.format)).into(),
+            key: format!("{}.{file}{what}.{}.target", order.id, word_of(list.format)).into(),
             nth: 0,
             whose: format!("order {}", order.id),
             file: list.file.clone(),

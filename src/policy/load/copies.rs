@@ -119,7 +119,7 @@ fn key_of(name: &OsStr) -> Option<OsString> {
 
 /// Writes a file whole or not at all, even if the machine stops on the way: a new file, on the disk before it takes the
 /// old one's name.
-fn write(path: &Path, octets: &[u8]) -> io::Result<()> {
+pub(in crate::policy) fn write(path: &Path, octets: &[u8]) -> io::Result<()> {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::ErrorKind::InvalidFilename.into());
     };

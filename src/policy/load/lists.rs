@@ -238,16 +238,3 @@ impl<'a> Desk<'a> {
 fn too_many() -> String {
     format!("is a list too many: {LISTS_MAX} are; join some of them")
 }
-
-/// The mistakes of an order whose lists are not pinned down by a `sha256`: who signs it does not see what it is about.
-#[must_use]
-pub fn lists_without_digest(order: &Order) -> Vec<Mistake> {
-    let lists = order.targets.iter().filter_map(|target| target.list.as_ref());
-    let mistake = |line: u32| Mistake {
-        file: order.file.clone(),
-        line: line as usize,
-        column: 1,
-        what: "a list in an order that takes approvals needs its sha256; add it, as sha256sum prints it".to_owned(),
-    };
-    lists.filter(|list| list.sha256.is_none()).map(|list| mistake(list.line)).collect()
-}

@@ -1,50 +1,79 @@
-//! Reads the folder of orders; a file that cannot be read stays what its last good copy says.
+//! Reads the folder of orders; a file that cannot be read, or is not approved, stays what its last good copy says.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use toml::de::DeTable;
 
-use super::copies::Copies;
-use super::lists::Desk;
-use super::{Before, LoadedOrder, Report, Settings, read_file};
+use super::approvals::Approver;
+use super::lastgood::LastGood;
+use super::lists::Desk as Lists;
+use super::{Before, Fate, LoadedOrder, Report, Settings, read_file, reinstated};
 use crate::mistake::Mistake;
-use crate::policy::order::Order;
+use crate::policy::order::{Order, Standing, State};
+use crate::sign;
 
 /// The largest order file that is read, in octets: a hundred thousand names. TOML takes a hundred times as much memory
 /// where an attacker writes it.
 pub(super) const ORDER_OCTETS_MAX: u64 = 4 << 20;
 
+/// The most files in the folder of orders, signatures and whatever else lies there included.
+const FILES_MAX: usize = 200_000;
+
 /// Every order, by file name, and each file that cannot be read as a mistake.
-pub(super) fn load(settings: &Settings, before: &Before, desk: &mut Desk<'_>, report: &mut Report) -> Vec<LoadedOrder> {
-    let folder = settings.orders.as_deref().unwrap_or(Path::new(""));
-    let copies = Copies::within(settings.state.as_deref(), "orders");
-    let mut last_good = LastGood { folder, copies, previous: &before.orders };
-    let mut found = settings.orders.as_deref().map_or(Vec::new(), |folder| find(folder, &last_good, report));
-    found.iter_mut().for_each(|file| file.demand_lists(desk));
+pub(super) fn load(
+    settings: &Settings,
+    before: &Before,
+    lists: &mut Lists<'_>,
+    now: Timestamp,
+    report: &mut Report,
+) -> Vec<LoadedOrder> {
+    let mut last_good = LastGood::of(settings, before);
+    let folder = find(settings, &last_good, report);
+    let approver = Approver::new(settings, &before.register, &folder.signatures);
+    let mut found = folder.files;
+    approver.refuse_lists_without_digest(&mut found);
+    found.iter_mut().for_each(|file| file.demand_lists(lists));
     let mut ids = refuse_second_ids(&mut found, &last_good);
-    lift_vanished(&found, &ids, &mut last_good, report);
-    let orders = found.into_iter().filter_map(|file| settle(file, &mut ids, &mut last_good, report)).collect();
-    report.warnings.extend(last_good.copies.into_warnings());
+    lift_vanished(&mut found, &ids, &mut last_good, approver.asks(), now, report);
+    let mut desk = Desk { approver, last_good, ids: &mut ids, report };
+    let mut orders: Vec<_> = found.into_iter().filter_map(|file| desk.settle(file)).collect();
+    if folder.is_readable {
+        desk.settle_missing(&mut orders, now);
+    }
+    orders.sort_by(|one, other| (&one.order.file, &one.order.id).cmp(&(&other.order.file, &other.order.id)));
+    let Desk { last_good, report, .. } = desk;
+    report.warnings.extend(last_good.into_warnings());
     orders
 }
 
+/// What is in the folder of orders.
+struct Folder {
+    /// By name.
+    files: Vec<Found>,
+    /// The names of signatures' files.
+    signatures: BTreeSet<OsString>,
+    /// Whether it could be read: what is not in it is gone.
+    is_readable: bool,
+}
+
 /// An order file and what became of reading it.
-struct Found {
+pub(super) struct Found {
     /// Its name in the folder, which is also the key of its copy.
-    file_name: OsString,
-    order: Result<(Order, Vec<u8>), Vec<Mistake>>,
+    pub(super) file_name: OsString,
+    pub(super) order: Result<(Order, Vec<u8>), Vec<Mistake>>,
 }
 
 impl Found {
     /// An order whose list cannot be had is no order: what was valid before stays.
-    fn demand_lists(&mut self, desk: &mut Desk<'_>) {
+    fn demand_lists(&mut self, lists: &mut Lists<'_>) {
         if let Ok((order, _)) = &self.order
-            && let Err(mistakes) = desk.demand(order)
+            && let Err(mistakes) = lists.demand(order)
         {
             self.order = Err(mistakes);
         }
@@ -53,26 +82,42 @@ impl Found {
 
 /// Reads every order file, by file name. Where the folder itself cannot be read, each order that was good before stands
 /// for a file that cannot be read: a folder that is not mounted lifts no order.
-fn find(folder: &Path, last_good: &LastGood, report: &mut Report) -> Vec<Found> {
+fn find(settings: &Settings, last_good: &LastGood, report: &mut Report) -> Folder {
+    let Some(folder) = settings.orders.as_deref() else {
+        return Folder { files: Vec::new(), signatures: BTreeSet::new(), is_readable: true };
+    };
     let error = match order_files(folder) {
-        Ok(names) => return names.into_iter().map(|name| read(folder, name)).collect(),
+        Ok((names, signatures)) => {
+            let files = names.into_iter().map(|name| read(folder, name)).collect();
+            return Folder { files, signatures, is_readable: true };
+        }
         Err(error) => error,
     };
     let what = format!("the folder of orders cannot be read ({error}); make it, or correct [policy] orders");
     let mistakes = vec![Mistake::of_file(folder, what)];
     report.refuse(mistakes.clone());
     let names = last_good.file_names().into_iter();
-    names.map(|file_name| Found { file_name, order: Err(mistakes.clone()) }).collect()
+    let files = names.map(|file_name| Found { file_name, order: Err(mistakes.clone()) }).collect();
+    Folder { files, signatures: BTreeSet::new(), is_readable: false }
 }
 
-/// The names of the order files in a folder, sorted. Dot-files, editors' backups and whatever else does not end in
-/// `.toml` are not order files.
-fn order_files(folder: &Path) -> io::Result<Vec<OsString>> {
-    let names = fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.file_name()));
-    let mut names = names.collect::<io::Result<Vec<OsString>>>()?;
-    names.retain(|name| is_order_file(name));
-    names.sort();
-    Ok(names)
+/// The names of the order files in a folder, sorted, and those of signatures. Dot-files, editors' backups and whatever
+/// else does not end in `.toml` are not order files.
+fn order_files(folder: &Path) -> io::Result<(Vec<OsString>, BTreeSet<OsString>)> {
+    let (mut orders, mut signatures) = (Vec::new(), BTreeSet::new());
+    for (count, entry) in fs::read_dir(folder)?.enumerate() {
+        if count == FILES_MAX {
+            return Err(io::Error::other(format!("it holds more than {FILES_MAX} files")));
+        }
+        let name = entry?.file_name();
+        if is_order_file(&name) {
+            orders.push(name);
+        } else if name.as_encoded_bytes().ends_with(sign::ENDING.as_bytes()) {
+            signatures.insert(name);
+        }
+    }
+    orders.sort();
+    Ok((orders, signatures))
 }
 
 fn is_order_file(name: &OsStr) -> bool {
@@ -86,7 +131,7 @@ fn read(folder: &Path, file_name: OsString) -> Found {
     Found { file_name, order: octets.and_then(|octets| Ok((parse(&path, &octets)?, octets))) }
 }
 
-fn parse(path: &Path, octets: &[u8]) -> Result<Order, Vec<Mistake>> {
+pub(super) fn parse(path: &Path, octets: &[u8]) -> Result<Order, Vec<Mistake>> {
     match str::from_utf8(octets) {
         Ok(text) => Order::read(path, text),
         Err(error) => {
@@ -121,7 +166,7 @@ fn settle_claim(id: String, claimants: &[usize], found: &mut [Found], last_good:
             file.order = Err(vec![second_id(order, octets, &file_name, held.is_some())]);
         }
     }
-    (id, last_good.folder.join(file_name))
+    (id, last_good.path(&file_name))
 }
 
 fn second_id(order: &Order, octets: &[u8], keeper: &OsStr, is_held: bool) -> Mistake {
@@ -139,80 +184,144 @@ fn second_id(order: &Order, octets: &[u8], keeper: &OsStr, is_held: bool) -> Mis
 
 /// The text of an order file, and where in it its id stands.
 fn place_of_id(octets: &[u8]) -> Option<(&str, Range<usize>)> {
+    place_of(octets, |table| Some(table.get("id")?.span()))
+}
+
+/// The text of an order file, and a place in it.
+pub(super) fn place_of(
+    octets: &[u8],
+    find: impl FnOnce(&DeTable<'_>) -> Option<Range<usize>>,
+) -> Option<(&str, Range<usize>)> {
     let text = str::from_utf8(octets).ok()?;
     let table = DeTable::parse(text).ok()?;
-    Some((text, table.get_ref().get("id")?.span()))
+    Some((text, find(table.get_ref())?))
 }
 
 /// Lifts the orders whose files are gone: the copy of each is removed, with a warning unless another file has its id.
-fn lift_vanished(found: &[Found], ids: &HashMap<String, PathBuf>, last_good: &mut LastGood, report: &mut Report) {
-    let is_found = |name: &OsString| found.binary_search_by(|file| file.file_name.cmp(name)).is_ok();
-    for file_name in last_good.file_names().into_iter().filter(|name| !is_found(name)) {
-        if let Some(order) = last_good.order(&file_name).filter(|held| !ids.contains_key(&held.order.id)) {
-            let Order { file, id, .. } = &order.order;
-            report.warnings.push(format!("{}: the file is gone; its order {id} is lifted", file.display()));
-        }
-        last_good.copies.remove(&file_name);
-    }
-}
-
-/// The order to carry out for a file: its own, which is then kept, or the last good one, or none. The last good one
-/// does not count beside a valid file of the same id: the order was moved there.
-fn settle(
-    file: Found,
-    ids: &mut HashMap<String, PathBuf>,
+/// Where approvals are asked for, an approved order that is not over stays: its file is as one that cannot be read.
+fn lift_vanished(
+    found: &mut Vec<Found>,
+    ids: &HashMap<String, PathBuf>,
     last_good: &mut LastGood,
+    asks: bool,
+    now: Timestamp,
     report: &mut Report,
-) -> Option<LoadedOrder> {
-    let pending = match file.order {
-        Ok((order, octets)) => {
-            last_good.copies.keep(&file.file_name, &octets);
-            return Some(LoadedOrder::of(order, &octets));
+) {
+    let here: HashSet<OsString> = found.iter().map(|file| file.file_name.clone()).collect();
+    for file_name in last_good.file_names().into_iter().filter(|name| !here.contains(name)) {
+        let Some(order) = last_good.order(&file_name).filter(|held| !ids.contains_key(&held.order.id)) else {
+            last_good.copies.remove(&file_name);
+            continue;
+        };
+        let Order { file, id, .. } = &order.order;
+        if asks && last_good.approved(id).is_some_and(|approved| !is_over(&approved.order, now)) {
+            let mistakes = vec![gone(file)];
+            found.push(Found { file_name, order: Err(mistakes) });
+            continue;
         }
-        Err(mistakes) => mistakes,
-    };
-    let Some(order) = last_good.order(&file.file_name).filter(|held| !ids.contains_key(&held.order.id)) else {
-        report.refuse(pending);
-        return None;
-    };
-    ids.insert(order.order.id.clone(), order.order.file.clone());
-    Some(LoadedOrder { pending, ..order })
+        report.warnings.push(format!("{}: the file is gone; its order {id} is lifted", file.display()));
+        last_good.forget(&file_name, id);
+    }
 }
 
-/// What was valid before: the orders of the load before, and the copies on disk.
-struct LastGood<'a> {
-    folder: &'a Path,
-    copies: Copies,
-    previous: &'a [LoadedOrder],
+fn gone(file: &Path) -> Mistake {
+    let what = "the file is gone, which lifts nothing where approvals are asked for; \
+                put it back, or sign one whose state is \"lifted\"";
+    Mistake::of_file(file, what)
 }
 
-impl LastGood<'_> {
-    /// The names of the files that had a valid order, sorted.
-    fn file_names(&self) -> Vec<OsString> {
-        let previous = self.previous.iter().filter_map(|loaded| loaded.order.file.file_name());
-        let mut names = self.copies.keys();
-        names.extend(previous.map(OsStr::to_owned));
-        names.sort();
-        names.dedup();
-        names
-    }
+/// Whether there is nothing left of an order to lift.
+fn is_over(order: &Order, now: Timestamp) -> bool {
+    matches!(order.standing(now), Standing::Lifted | Standing::Expired)
+}
 
-    /// Whether a file's order, of this id, was carried out until now: by the load before or, at a start, by the copies.
-    fn is_in_force(&self, file_name: &OsStr, id: &str) -> bool {
-        let of_file = |loaded: &LoadedOrder| loaded.order.file.file_name() == Some(file_name);
-        let is_known = self.previous.is_empty() || self.previous.iter().any(of_file);
-        is_known && self.order(file_name).is_some_and(|held| held.order.id == id)
-    }
+/// Decides what is carried out of each file.
+struct Desk<'a> {
+    approver: Approver<'a>,
+    last_good: LastGood<'a>,
+    /// The ids that are taken, and by which file.
+    ids: &'a mut HashMap<String, PathBuf>,
+    report: &'a mut Report,
+}
 
-    /// The last valid order of a file: that of the load before, which is never older than the copy on disk.
-    fn order(&self, file_name: &OsStr) -> Option<LoadedOrder> {
-        let file = self.folder.join(file_name);
-        if let Some(loaded) = self.previous.iter().find(|loaded| loaded.order.file.file_name() == Some(file_name)) {
-            let mut loaded = loaded.clone();
-            loaded.order.file = file;
-            return Some(loaded);
+impl Desk<'_> {
+    /// The order to carry out for a file: its own, which is then kept, or the last good one, or none.
+    fn settle(&mut self, file: Found) -> Option<LoadedOrder> {
+        match file.order {
+            Ok((order, octets)) => Some(self.settle_valid(&file.file_name, order, &octets)),
+            Err(mistakes) => self.settle_mistaken(&file.file_name, mistakes),
         }
-        let octets = self.copies.read(file_name, ORDER_OCTETS_MAX)?;
-        parse(&file, &octets).ok().map(|order| LoadedOrder::of(order, &octets))
+    }
+
+    fn settle_valid(&mut self, file_name: &OsStr, order: Order, octets: &[u8]) -> LoadedOrder {
+        let lifted =
+            if order.state == State::Lifted { None } else { self.last_good.lifted(&order.id, file_name, octets) };
+        let stays_lifted = lifted.and_then(|lifted| reinstated::mistake(&order, octets, lifted));
+        let held = self.approver.asks().then(|| self.last_good.approved(&order.id)).flatten();
+        let judged = self.approver.judge(&order, octets, held.as_ref());
+        let approvals = judged.approvals;
+        let mut pending: Vec<Mistake> = stays_lifted.into_iter().collect();
+        let stays_lifted = !pending.is_empty();
+        pending.extend(judged.lacking);
+        let path = order.file.clone();
+        let previous = self.last_good.previous(&order.id);
+        let loaded = if stays_lifted {
+            let copy = self.last_good.order(file_name).filter(|copy| copy.order.id == order.id);
+            let lifted = copy.filter(|copy| copy.order.state == State::Lifted);
+            let as_written = || LoadedOrder::like(Order { state: State::Lifted, ..order }, octets, previous);
+            LoadedOrder { fate: Fate::StaysLifted, pending, ..lifted.unwrap_or_else(as_written) }
+        } else if pending.is_empty() {
+            self.last_good.keep(file_name, &order.id, octets, !judged.by.is_empty());
+            LoadedOrder { approved_by: judged.by, ..LoadedOrder::like(order, octets, previous) }
+        } else if let Some(held) = held {
+            LoadedOrder { fate: Fate::Copy, pending, ..held }
+        } else {
+            let draft = Order { state: State::Draft, ..order };
+            LoadedOrder { fate: Fate::Draft, pending, ..LoadedOrder::like(draft, octets, previous) }
+        };
+        let order = Order { file: path, ..loaded.order };
+        LoadedOrder { order, approvals, ..loaded }
+    }
+
+    /// The last good order does not count beside a valid file of the same id: the order was moved there.
+    fn settle_mistaken(&mut self, file_name: &OsStr, pending: Vec<Mistake>) -> Option<LoadedOrder> {
+        let held = self.last_good.order(file_name).filter(|held| !self.ids.contains_key(&held.order.id));
+        let Some(held) = held else {
+            self.report.refuse(pending);
+            return None;
+        };
+        let file = held.order.file.clone();
+        self.ids.insert(held.order.id.clone(), file.clone());
+        let held = if self.approver.asks() { self.as_approved(held) } else { held };
+        let fate = if held.fate == Fate::AsWritten { Fate::Copy } else { held.fate };
+        Some(LoadedOrder { pending, fate, order: Order { file, ..held.order }, ..held })
+    }
+
+    /// The copy that had the approvals, in place of one that may not have them. Of one that never had, a draft.
+    fn as_approved(&self, held: LoadedOrder) -> LoadedOrder {
+        let approvals = None;
+        match self.last_good.approved(&held.order.id) {
+            Some(approved) => LoadedOrder { approvals, ..approved },
+            None if matches!(held.order.state, State::Lifted | State::Suspended) => LoadedOrder { approvals, ..held },
+            None => {
+                let order = Order { state: State::Draft, ..held.order };
+                LoadedOrder { order, fate: Fate::Draft, approvals, ..held }
+            }
+        }
+    }
+
+    /// Approved orders that no file stands for any more. They stay where approvals are asked for; their copies go
+    /// where not, so that they cannot come back.
+    fn settle_missing(&mut self, orders: &mut Vec<LoadedOrder>, now: Timestamp) {
+        let here: HashSet<String> = orders.iter().map(|loaded| loaded.order.id.clone()).collect();
+        for id in self.last_good.approved_ids().into_iter().filter(|id| !here.contains(id)) {
+            let Some(held) = self.last_good.approved(&id) else { continue };
+            if !self.approver.asks() || is_over(&held.order, now) {
+                self.last_good.forget_approved(&held.order.id);
+            } else {
+                let pending = vec![gone(&held.order.file)];
+                orders.push(LoadedOrder { fate: Fate::Copy, pending, approvals: None, ..held });
+            }
+        }
     }
 }
