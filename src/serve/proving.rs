@@ -67,7 +67,8 @@ impl Proving {
         let mut wrongs = Wrongs::default();
         let mut every = interval(EVERY);
         let mut look = interval(LOOK);
-        [&mut every, &mut look].map(|timer| timer.set_missed_tick_behavior(MissedTickBehavior::Delay));
+        every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let ids = tokio::select! {
                 _ = every.tick() => self.ids(),

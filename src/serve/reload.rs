@@ -90,9 +90,10 @@ impl Reloader {
                 prints = found;
                 let folders = self.folders();
                 self.reload().await;
+                // Files that are followed from now on are not among the prints, so they are read once more: they may
+                // have changed since they were read just now.
                 if folders != self.folders() {
                     watcher = watch(&self.folders(), &stirred);
-                    prints = self.prints();
                 }
             }
             let _ = &watcher;
