@@ -224,30 +224,30 @@ impl Pipeline {
 
     /// Answers a query: the answer is appended to `out`, unless an upstream has to be asked.
     pub fn answer(self: &Arc<Self>, client: &Client, query: Query<'_>, now: Now, out: &mut BytesMut) -> Progress {
-        self.telemetry.count(Event::Query(protocol(query.echo.transport)));
-        if let Some(local) = self.locals.special(&query) {
-            return self.leave(&Answer::local(&query.echo, &local), out);
-        }
         let regime = self.regime.load();
         let by = Sight::new(&regime, client, now);
+        self.count(by, Event::Query(protocol(query.echo.transport)));
+        if let Some(local) = self.locals.special(&query) {
+            return self.leave(by, &Answer::local(&query.echo, &local), out);
+        }
         let permitted = match regime.admit(query, by) {
             Ok(permitted) => permitted,
             Err(block) => return Progress::Answered(self.blocked(by, &block, out)),
         };
         if let Some(local) = Local::for_type(permitted.query()) {
-            return self.leave(&Answer::local(&permitted.query().echo, &local), out);
+            return self.leave(by, &Answer::local(&permitted.query().echo, &local), out);
         }
         SCRATCH.with_borrow_mut(|scratch| match self.cache.get(&permitted, now.mono, scratch) {
             Found::Fresh { reply, findings, refresh } => {
-                self.telemetry.count(Event::CacheHit);
+                self.count(by, Event::CacheHit);
                 if refresh {
                     self.refresh(&permitted, now);
                 }
                 Progress::Answered(self.screen(by, permitted, reply, findings, out))
             }
             Found::Failed(failure) => {
-                self.telemetry.count(Event::CacheHit);
-                self.leave(&Answer::failure(&permitted.query().echo, failure, true), out)
+                self.count(by, Event::CacheHit);
+                self.leave(by, &Answer::failure(&permitted.query().echo, failure, true), out)
             }
             // A refresh has failed a moment ago: nobody is asked (RFC 8767 §5).
             Found::Expired { at_once: true } => self.stale_or(Failure::Timeout, by, permitted, scratch, out),
@@ -259,7 +259,9 @@ impl Pipeline {
     /// Answers what is not a query.
     pub fn fault(&self, fault: &Fault<'_>, out: &mut BytesMut) -> Written {
         self.telemetry.count(Event::Query(protocol(fault.echo.transport)));
-        self.write(&Answer::local(&fault.echo, &Local::fault(fault)), out)
+        let written = self.write(&Answer::local(&fault.echo, &Local::fault(fault)), out);
+        self.telemetry.count(Event::Answer(written.rcode));
+        written
     }
 
     /// The client at an address, of the country that its listener says, where it says one.
@@ -385,20 +387,32 @@ impl Pipeline {
 
     fn write(&self, answer: &Answer<'_>, out: &mut BytesMut) -> Written {
         let manner = Manner { trust_ad: self.settings.trust_ad, keepalive: self.keepalive.load(Ordering::Relaxed) };
-        let written = answer.write(manner, out);
-        self.telemetry.count(Event::Answer(written.rcode));
+        answer.write(manner, out)
+    }
+
+    /// Writes an answer that leaves, and counts it.
+    fn send(&self, by: Sight<'_>, answer: &Answer<'_>, out: &mut BytesMut) -> Written {
+        let written = self.write(answer, out);
+        self.count(by, Event::Answer(written.rcode));
         written
     }
 
-    fn leave(&self, answer: &Answer<'_>, out: &mut BytesMut) -> Progress {
-        Progress::Answered(self.write(answer, out))
+    fn leave(&self, by: Sight<'_>, answer: &Answer<'_>, out: &mut BytesMut) -> Progress {
+        Progress::Answered(self.send(by, answer, out))
+    }
+
+    /// Counts what a client's query came to; a probe is no client.
+    fn count(&self, by: Sight<'_>, event: Event) {
+        if !by.is_probe {
+            self.telemetry.count(event);
+        }
     }
 
     fn blocked(&self, by: Sight<'_>, block: &Block<'_, '_>, out: &mut BytesMut) -> Written {
         if !by.is_probe {
             by.regime.count(block.cause());
         }
-        self.write(&Answer::block(block), out)
+        self.send(by, &Answer::block(block), out)
     }
 
     /// Screens a reply for one asker and writes what becomes of it.
@@ -417,7 +431,7 @@ impl Pipeline {
         }
         let trial = |order: usize| regime.count_trial(order, by);
         match regime.policy.screen(permitted, reply, &findings, view, now.wall, trial) {
-            Ok(screened) => self.write(&Answer::screened(&screened), out),
+            Ok(screened) => self.send(by, &Answer::screened(&screened), out),
             Err(block) => self.blocked(by, &block, out),
         }
     }
@@ -433,10 +447,10 @@ impl Pipeline {
     ) -> Progress {
         match self.cache.stale(&permitted, by.now.mono, scratch) {
             Some((reply, findings)) => {
-                self.telemetry.count(Event::CacheStale);
+                self.count(by, Event::CacheStale);
                 Progress::Answered(self.screen(by, permitted, reply, findings, out))
             }
-            None => self.leave(&Answer::failure(&permitted.query().echo, failure, false), out),
+            None => self.leave(by, &Answer::failure(&permitted.query().echo, failure, false), out),
         }
     }
 
@@ -451,9 +465,9 @@ impl Pipeline {
         out: &mut BytesMut,
     ) -> Progress {
         if !permitted.query().echo.has(flag::RD) {
-            return self.leave(&Answer::local(&permitted.query().echo, &Local::not_cached()), out);
+            return self.leave(by, &Answer::local(&permitted.query().echo, &Local::not_cached()), out);
         }
-        self.telemetry.count(Event::CacheMiss);
+        self.count(by, Event::CacheMiss);
         let flight = |place| Some((place, self.flight(&permitted, by.now)?));
         let Some((place, flight)) = self.take_place().and_then(flight) else {
             self.telemetry.count(Event::Bound(Bound::InFlight));
@@ -605,7 +619,9 @@ impl Waiting {
         let mut scratch = Vec::new();
         let now = pipeline.clock.now();
         let (reply, findings) = pipeline.cache.stale(&self.permitted, now.mono, &mut scratch)?;
-        pipeline.telemetry.count(Event::CacheStale);
+        if !self.client.is_probe() {
+            pipeline.telemetry.count(Event::CacheStale);
+        }
         Some(self.with_reply(pipeline, reply, findings, out))
     }
 
@@ -614,8 +630,8 @@ impl Waiting {
     }
 
     fn with_failure(&self, pipeline: &Pipeline, failure: Failure, out: &mut BytesMut) -> Written {
-        self.decided_again(pipeline, out, |_, permitted, out| {
-            pipeline.write(&Answer::failure(&permitted.query().echo, failure, false), out)
+        self.decided_again(pipeline, out, |by, permitted, out| {
+            pipeline.send(by, &Answer::failure(&permitted.query().echo, failure, false), out)
         })
     }
 

@@ -109,11 +109,21 @@ fn an_order_in_force_is_asked_for_from_either_side_over_either_listener() {
     assert_eq!(complaint(&server), None);
     let first_probed = || json(&server, "/orders")[0]["probed"].as_str().map(str::to_owned);
     until("the order's clock", first_probed);
-    // A probe is nobody's query: what it met is in no count.
-    assert!(server.get("/metrics").unwrap().contains("bailiwick_blocks_total{kind=\"order\",id=\"it-1\"} 0\n"));
+    // A probe is nobody's query: it is in no count of clients.
+    let metrics = server.get("/metrics").unwrap();
+    for count in [
+        "blocks_total{kind=\"order\",id=\"it-1\"}",
+        "connections_total{transport=\"doh\"}",
+        "queries_total{transport=\"dot\"}",
+        "queries_total{transport=\"doh\"}",
+        "cache_misses_total",
+    ] {
+        assert!(metrics.contains(&format!("bailiwick_{count} 0\n")), "{count}: {metrics}");
+    }
     let mut italian = server.dot_from([127, 0, 0, 2]);
     italian.ask(&[query(1, "listed.example", Qtype::A)]);
     assert_eq!(italian.receive().rcode, NXDOMAIN);
+    assert!(server.get("/metrics").unwrap().contains("bailiwick_answers_total{rcode=\"NXDOMAIN\"} 1\n"));
     assert!(server.get("/metrics").unwrap().contains("bailiwick_blocks_total{kind=\"order\",id=\"it-1\"} 1\n"));
 }
 

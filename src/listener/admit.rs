@@ -19,7 +19,7 @@ use super::caller::{Caller, Introduced};
 use super::gate::Permit;
 use super::proxy::Fault;
 use super::{Connection, Inlet, Phase, Shared, doh, dot, within};
-use crate::telemetry::{Bound, Event, Protocol, Telemetry};
+use crate::telemetry::{Bound, Event, Protocol};
 
 /// Plaintext that a connection keeps for TLS to encrypt, in octets: one record's worth. rustls would keep 64 KiB.
 const TLS_BUFFER_OCTETS_MAX: usize = 16 * 1_024;
@@ -43,7 +43,7 @@ impl Door {
         match self.enter(&caller, inlet) {
             Err(bound) => self.shared.telemetry.count(Event::Bound(bound)),
             Ok(permit) => {
-                let guest = Guest::new(inlet, Arc::clone(&self.shared), permit, self.open.clone());
+                let guest = Guest::new(inlet, &caller, Arc::clone(&self.shared), permit, self.open.clone());
                 tokio::spawn(serve(guest, stream, caller, self.phase.clone()));
             }
         }
@@ -64,20 +64,29 @@ struct Guest {
     inlet: Inlet,
     shared: Arc<Shared>,
     permit: Permit,
+    /// A probe of our own is no client: it is in no count.
+    is_probe: bool,
     _open: mpsc::Sender<Infallible>,
 }
 
 impl Guest {
-    fn new(inlet: Inlet, shared: Arc<Shared>, permit: Permit, open: mpsc::Sender<Infallible>) -> Self {
-        shared.telemetry.count(Event::ConnectionOpened(inlet.protocol));
-        shared.announce_idle_timeout();
-        Self { inlet, shared, permit, _open: open }
+    fn new(inlet: Inlet, caller: &Caller, shared: Arc<Shared>, permit: Permit, open: mpsc::Sender<Infallible>) -> Self {
+        let guest = Self { inlet, shared, permit, is_probe: matches!(caller, Caller::Probe(_)), _open: open };
+        guest.count(Event::ConnectionOpened(inlet.protocol));
+        guest.shared.announce_idle_timeout();
+        guest
+    }
+
+    fn count(&self, event: Event) {
+        if !self.is_probe {
+            self.shared.telemetry.count(event);
+        }
     }
 }
 
 impl Drop for Guest {
     fn drop(&mut self) {
-        self.shared.telemetry.count(Event::ConnectionClosed(self.inlet.protocol));
+        self.count(Event::ConnectionClosed(self.inlet.protocol));
         self.shared.announce_idle_timeout();
     }
 }
@@ -98,7 +107,7 @@ async fn open(
 ) -> Option<BoxFuture<'static, ()>> {
     let (shared, Inlet { protocol, country }) = (Arc::clone(&guest.shared), guest.inlet);
     let shaken = way_in(guest, stream, caller).await;
-    count_handshake(&shared.telemetry, &shaken);
+    count_handshake(guest, &shaken);
     let (stream, Introduced { asker, forwards, .. }) = shaken.ok()?;
     let connection = Connection { stream, shared, asker, forwards, country, phase };
     Some(match protocol {
@@ -165,18 +174,18 @@ async fn handshake(
     shaken.ok_or(NoTls::Over(Bound::HandshakeTimeout))?.map_err(|_| NoTls::Failed)
 }
 
-fn count_handshake(telemetry: &Telemetry, shaken: &Result<(TlsStream<TcpStream>, Introduced), NoTls>) {
+fn count_handshake(guest: &Guest, shaken: &Result<(TlsStream<TcpStream>, Introduced), NoTls>) {
     match shaken {
         Ok((stream, _)) => {
             let resumed = stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
-            telemetry.count(Event::Handshake { resumed });
+            guest.count(Event::Handshake { resumed });
         }
-        Err(NoTls::Failed) => telemetry.count(Event::HandshakeFailed),
+        Err(NoTls::Failed) => guest.count(Event::HandshakeFailed),
         Err(NoTls::Over(bound)) => {
-            telemetry.count(Event::HandshakeFailed);
-            telemetry.count(Event::Bound(*bound));
+            guest.count(Event::HandshakeFailed);
+            guest.count(Event::Bound(*bound));
         }
-        Err(NoTls::NoPlace(bound)) => telemetry.count(Event::Bound(*bound)),
+        Err(NoTls::NoPlace(bound)) => guest.count(Event::Bound(*bound)),
     }
 }
 
