@@ -50,10 +50,18 @@ pub(crate) fn orders(told: &Value) -> String {
 fn since(order: &Value) -> String {
     let [since, date] = ["effective_since", "effective"].map(|key| cell(&order[key]));
     match (since.is_empty(), order["state"] == "in-force") {
-        (false, _) => since,
+        (false, _) => whole_seconds(&since),
         // No server runs, or it has only begun.
         (true, true) if date.is_empty() => "at once".to_owned(),
         (true, _) => date,
+    }
+}
+
+/// A moment without its fraction of a second.
+fn whole_seconds(moment: &str) -> String {
+    match moment.split_once('.') {
+        Some((seconds, _)) => format!("{seconds}Z"),
+        None => moment.to_owned(),
     }
 }
 
@@ -177,6 +185,13 @@ mod tests {
              \u{20} pending: c.toml: has 1 of 2 approvals (anna); sign it\n"
         );
         assert_eq!(orders(&json!([])), "no orders\n");
+    }
+
+    #[test]
+    fn a_moment_is_shown_to_the_second() {
+        let since = json!({ "state": "in-force", "effective_since": "2026-11-22T04:47:38.889908398Z" });
+        assert_eq!(super::since(&since), "2026-11-22T04:47:38Z");
+        assert_eq!(whole_seconds("2026-11-22T04:47:38Z"), "2026-11-22T04:47:38Z");
     }
 
     #[test]
