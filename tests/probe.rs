@@ -107,6 +107,7 @@ fn an_order_in_force_is_asked_for_from_either_side_over_either_listener() {
         assert_eq!(probe["country"], if blocked { "IT" } else { "CH" });
     }
     assert_eq!(complaint(&server), None);
+    assert_eq!(self::probes(&server, "it-1").len(), 4, "once each");
     let first_probed = || json(&server, "/orders")[0]["probed"].as_str().map(str::to_owned);
     until("the order's clock", first_probed);
     // A probe is nobody's query: it is in no count of clients.

@@ -161,9 +161,13 @@ impl Chronicle {
         })
     }
 
-    /// Waits for orders that are carried out from now on, or again; each is told once.
-    pub(super) async fn activated(&self) -> BTreeSet<String> {
+    /// Waits until orders are carried out that were not before.
+    pub(super) async fn until_activated(&self) {
         self.has_activated.notified().await;
+    }
+
+    /// The orders that are carried out and were not before; each is told once.
+    pub(super) fn take_activated(&self) -> BTreeSet<String> {
         mem::take(&mut lock(&self.activated))
     }
 

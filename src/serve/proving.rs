@@ -70,11 +70,12 @@ impl Proving {
         every.set_missed_tick_behavior(MissedTickBehavior::Delay);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let ids = tokio::select! {
+            let mut ids = tokio::select! {
                 _ = every.tick() => self.ids(),
-                ids = self.chronicle.activated() => ids,
+                () = self.chronicle.until_activated() => BTreeSet::new(),
                 _ = look.tick() => BTreeSet::new(),
             };
+            ids.extend(self.chronicle.take_activated());
             for id in ids {
                 let found = self.prober.probe(&id).await;
                 found.iter().for_each(|probed| self.note(probed));
