@@ -31,7 +31,7 @@ use crate::query::{Query, Reply};
 use index::{Covers, Index, RuleId, Shelf};
 use lead::{Lead, leads};
 use load::{Bulk, Exemption, ListSettings, LoadedDatabase, LoadedOrder};
-use order::{Effect, Order, Target, Texts};
+use order::{Effect, Order, Standing, Target, Texts};
 use origin::{Country, Ground, Origin};
 use weigh::{Trials, Weighing, Winner};
 
@@ -259,9 +259,9 @@ struct Sources {
 /// A file that a policy was made from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicyInput {
-    /// `order` or `list`.
+    /// `order`, `list` or `database`.
     pub kind: &'static str,
-    /// The order's id, the list's name, or for a list target the order's id and the file.
+    /// The order's id, the list's name, for a list target the order's id and the file, or the database's file.
     pub id: String,
     /// The octets in force.
     pub digest: Digest,
@@ -420,6 +420,23 @@ impl Policy {
                 && name.is_at_or_below(&exemption.name)
         };
         self.compiled.exemptions.iter().any(exempts)
+    }
+
+    /// What an order means of a name, by its targets that are in force: all below it too where one of them does; None: the name is not among them.
+    #[must_use]
+    pub fn covers(&self, order: usize, name: &Name, now: Timestamp) -> Option<Covers> {
+        let mut widest = None;
+        self.compiled.meet(name, |id, _| match self.compiled.source(id) {
+            Source::Order { order: number, target } if number == order => {
+                let (order, target) = self.compiled.target(order, target);
+                if order.standing_of(target, now) == Standing::InForce {
+                    let covers = self.compiled.index.rule(id).covers;
+                    widest = Some(widest.map_or(covers, |widest: Covers| widest.min(covers)));
+                }
+            }
+            _ => {}
+        });
+        widest
     }
 
     /// Some names of the file that an order's target lists, by the numbers of both; none where it lists no file.

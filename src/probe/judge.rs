@@ -111,7 +111,7 @@ mod tests {
     use super::super::tests::order;
     use super::*;
     use crate::answer::{Answer, Manner};
-    use crate::dns::made;
+    use crate::dns::{Name, made};
     use crate::local::Local;
     use crate::policy::load::{self, LoadedOrder};
     use crate::policy::{Policy, View};
@@ -154,6 +154,14 @@ mod tests {
             let judged = judged(&orders[said], &orders[done]);
             assert!(judged[0] == ["wrong", "wrong"], "{} done as {}: {judged:?}", effects[said], effects[done]);
         }
+    }
+
+    #[test]
+    fn of_targets_that_overlap_the_wider_one_is_expected() {
+        let mut order = order("jurisdiction = ['*']");
+        let above = order.targets[0].names[0].0.clone();
+        order.targets[0].names[1].0 = Name::from_text(&format!("www.{above}")).unwrap();
+        assert_eq!(judged(&order, &order), [["right", "wrong"]; 2]);
     }
 
     #[test]

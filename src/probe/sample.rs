@@ -20,7 +20,7 @@ pub(super) struct Question {
     pub(super) name: Name,
     /// A, or what the address is an address of.
     pub(super) qtype: Qtype,
-    /// What the target means of it.
+    /// What the order means of it.
     pub(super) covers: Covers,
     /// The address that the answer would have, for a target of addresses.
     address: Option<IpAddr>,
@@ -32,6 +32,11 @@ impl Question {
         let qtype = address.map_or(Qtype::A, made::qtype_of);
         let octets = made::query(rand::rng().random(), &name, qtype);
         Self { target: target.key(), name, qtype, covers, address, octets }
+    }
+
+    /// The same where another target of the order means more of the name: that one decides.
+    fn widened(self, covers: Option<Covers>) -> Self {
+        Self { covers: covers.map_or(self.covers, |covers| covers.min(self.covers)), ..self }
     }
 
     /// The query.
@@ -53,6 +58,10 @@ pub(super) fn of(policy: &Policy, number: usize, now: Timestamp) -> Vec<Question
     let targets = order.targets.iter().enumerate().filter(in_force);
     targets
         .flat_map(|(place, target)| of_target(policy, order, target, &policy.listed_sample(number, place), now))
+        .map(|question| {
+            let covers = policy.covers(number, &question.name, now);
+            question.widened(covers)
+        })
         .collect()
 }
 
