@@ -53,8 +53,9 @@ use reload::Reloader;
 /// Descriptors kept for listeners, files and the operator, beside one per connection and one per query in flight.
 const DESCRIPTORS_RESERVED: u64 = 512;
 
-/// What the ledger may take at the end to write what waits.
-const LEDGER_PATIENCE: Duration = Duration::from_secs(2);
+/// What the ledger may take at the end to write what waits, and the register to be written: queries do not wait for a
+/// disk that hangs, nor does a drain.
+const WRITE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Why the process does not start or must end: lines to show, each with what, where and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -162,7 +163,7 @@ impl Server {
         // From here on clients are answered by it.
         self.reloader.books.note_generation(&self.reloader.pipeline.policy(), Timestamp::now());
         chronicle.follow(&self.reloader.pipeline.policy(), Timestamp::now());
-        self.health.degrade("register", chronicle.save().err());
+        save(&chronicle, &self.health).await;
         let hangup = Arc::new(Notify::new());
         let pipeline = Arc::clone(&self.reloader.pipeline);
         let certificates = Arc::clone(&self.reloader.certificates);
@@ -200,7 +201,9 @@ impl Server {
         proving.abort();
         end_ledger(tally, self.ledger).await;
         chronicle.follow_ledger();
-        self.health.degrade("register", chronicle.save().err());
+        save(&chronicle, &self.health).await;
+        // A load that is under way still must not write over what our successor keeps.
+        chronicle.end();
         drop(self.state);
         // No worker is left where this fails, and that is what is waited for.
         phase.send_replace(Phase::Draining);
@@ -261,11 +264,20 @@ fn start_tally(ledger: Option<&Arc<Ledger>>, pipeline: &Pipeline, health: &Healt
     Some(tally)
 }
 
+/// Has the register written beside the runtime, and waits for it for a while.
+async fn save(chronicle: &Arc<Chronicle>, health: &Health) {
+    let (chronicle, health) = (Arc::clone(chronicle), health.clone());
+    let saving = tokio::task::spawn_blocking(move || health.degrade("register", chronicle.save().err()));
+    if tokio::time::timeout(WRITE_PATIENCE, saving).await.is_err() {
+        tracing::warn!("the register is not written yet: the disk has not taken it in time");
+    }
+}
+
 /// Writes what is still to be written. What is blocked from here on, while connections end, is in no line.
 async fn end_ledger(tally: Option<Arc<Tally>>, ledger: Option<Arc<Ledger>>) {
     let (Some(tally), Some(ledger)) = (tally, ledger) else { return };
     tally.finish(Timestamp::now());
-    match tokio::task::spawn_blocking(move || ledger.close(LEDGER_PATIENCE)).await {
+    match tokio::task::spawn_blocking(move || ledger.close(WRITE_PATIENCE)).await {
         Ok(0) => {}
         Ok(events) => tracing::warn!(events, "not in the ledger: the disk did not take them in time"),
         Err(error) => tracing::warn!(%error, "the ledger did not end well"),

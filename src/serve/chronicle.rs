@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::mem;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -33,6 +34,8 @@ pub(super) struct Chronicle {
     kept: Mutex<Kept>,
     /// Held while the file is written: the last to write has the last word.
     saving: Mutex<Saved>,
+    /// The folder is another's from now on.
+    has_ended: AtomicBool,
     /// Orders that are carried out from now on and wait to be probed.
     activated: Mutex<BTreeSet<String>>,
     has_activated: Notify,
@@ -62,8 +65,8 @@ impl Chronicle {
         let hand_in = |ledger: &Arc<Ledger>| register.unrecorded.iter().map(|told| record(ledger, told)).collect();
         let tickets = ledger.as_ref().map(hand_in).unwrap_or_default();
         let kept = Mutex::new(Kept { register, tickets, is_changed: false, has_looked: false });
-        let (saving, activated, has_activated) = Default::default();
-        Self { folder, ledger, kept, saving, activated, has_activated }
+        let (saving, has_ended, activated, has_activated) = Default::default();
+        Self { folder, ledger, kept, saving, has_ended, activated, has_activated }
     }
 
     /// A copy of the register, for a load.
@@ -137,6 +140,9 @@ impl Chronicle {
     pub(super) fn save(&self) -> Result<(), String> {
         let Some(folder) = &self.folder else { return Ok(()) };
         let mut saved = lock(&self.saving);
+        if self.has_ended.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         let register = {
             let mut kept = lock(&self.kept);
             if !kept.is_changed {
@@ -159,6 +165,11 @@ impl Chronicle {
             let what = "since when orders are carried out would be forgotten at a restart; free or mend the disk";
             format!("{}: cannot be written: {error}; {what}", file.display())
         })
+    }
+
+    /// From now on nothing is written that is not being written already.
+    pub(super) fn end(&self) {
+        self.has_ended.store(true, Ordering::Relaxed);
     }
 
     /// Waits until orders are carried out that were not before.
@@ -364,6 +375,18 @@ mod tests {
         fs::remove_file(&state).unwrap();
         chronicle.save().unwrap();
         assert!(Register::file(&state).exists());
+    }
+
+    #[test]
+    fn after_its_end_the_file_is_anothers() {
+        let folder = tempfile::tempdir().unwrap();
+        let policy = policy(folder.path(), ORDER);
+        let state = folder.path().join("state");
+        let chronicle = open(&state);
+        chronicle.follow(&policy, at(0));
+        chronicle.end();
+        chronicle.save().unwrap();
+        assert!(!Register::file(&state).exists());
     }
 
     #[test]
