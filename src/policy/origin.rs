@@ -2,7 +2,7 @@
 
 mod country;
 mod database;
-mod inside;
+pub(super) mod inside;
 mod tree;
 
 #[cfg(test)]
@@ -89,7 +89,7 @@ impl Origin {
     pub fn new(settings: &Settings, database: Option<Arc<Database>>) -> Self {
         let mut networks = JointPrefixMap::new();
         for (prefix, country) in &settings.networks {
-            networks.insert(inside::canonical(*prefix), *country);
+            networks.insert(inside::unmapped(*prefix).trunc(), *country);
         }
         Self { networks, database, default: settings.default }
     }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::IpNet;
 use toml::de::DeValue;
 
 use super::ListTarget;
@@ -11,6 +11,7 @@ use super::value::{digest, text};
 use crate::dns::{Name, special};
 use crate::policy::index::Covers;
 use crate::policy::list::Format;
+use crate::policy::origin::inside::unmapped;
 
 /// The longest name of a list's file, in octets: what Linux takes for a path (PATH_MAX).
 const FILE_OCTETS_MAX: usize = 4096;
@@ -89,21 +90,6 @@ pub(super) fn address(value: &DeValue) -> Meaning<IpNet> {
         Ok(prefix)
     }
 }
-
-/// An IPv4 prefix for one that lies within `::ffff:0:0/96` (RFC 4291 §2.5.5.2): the address of an answer is looked up as
-/// the IPv4 address inside.
-fn unmapped(prefix: IpNet) -> IpNet {
-    let IpNet::V6(mapped) = prefix else { return prefix };
-    ipv4_inside(mapped).map_or(prefix, IpNet::V4)
-}
-
-fn ipv4_inside(mapped: Ipv6Net) -> Option<Ipv4Net> {
-    let length = mapped.prefix_len().checked_sub(MAPPED_BITS)?;
-    Ipv4Net::new(mapped.addr().to_ipv4_mapped()?, length).ok()
-}
-
-/// The length of `::ffff:0:0/96`, in bits.
-const MAPPED_BITS: u8 = 96;
 
 const LIST_WANTED: &str = "a table such as { file = \"lists/a.txt\", format = \"domains\", covers = \"subtree\" }";
 

@@ -21,18 +21,16 @@ fn six_to_four(address: Ipv6Addr) -> Option<Ipv4Addr> {
     (first == SIX_TO_FOUR).then(|| Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)))
 }
 
-/// The prefix without host bits, and as an IPv4 prefix where it lies within `::ffff:0:0/96`: `Origin::place` asks
-/// about IPv4-mapped addresses as the IPv4 address inside (RFC 4291 §2.5.5.2), so an IPv6 prefix would never meet them.
-pub(super) fn canonical(prefix: IpNet) -> IpNet {
+/// The IPv4 prefix for one that lies within `::ffff:0:0/96` (RFC 4291 §2.5.5.2), every other as it is: an IPv4-mapped
+/// address is looked up as the IPv4 address inside, so an IPv6 prefix would never meet it.
+pub(in crate::policy) fn unmapped(prefix: IpNet) -> IpNet {
     match prefix {
-        IpNet::V6(prefix) => mapped(prefix).map_or(IpNet::V6(prefix), IpNet::V4),
+        IpNet::V6(mapped) => ipv4_inside(mapped).map_or(prefix, IpNet::V4),
         prefix => prefix,
     }
-    .trunc()
 }
 
-/// The IPv4 prefix inside an IPv4-mapped one.
-fn mapped(prefix: Ipv6Net) -> Option<Ipv4Net> {
+fn ipv4_inside(prefix: Ipv6Net) -> Option<Ipv4Net> {
     let length = prefix.prefix_len().checked_sub(MAPPED_BITS)?;
     Ipv4Net::new(prefix.addr().to_ipv4_mapped()?, length).ok()
 }
@@ -68,7 +66,7 @@ mod tests {
             ("2002::1/16", "2002::/16"),
             ("10.1.2.3/8", "10.0.0.0/8"),
         ] {
-            assert_eq!(canonical(prefix.parse().unwrap()).to_string(), canon);
+            assert_eq!(unmapped(prefix.parse().unwrap()).trunc().to_string(), canon);
         }
     }
 }
