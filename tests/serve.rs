@@ -732,8 +732,8 @@ fn past_due_and_not_carried_out_shows_in_health_and_metrics() {
     let since: Timestamp = line["effective_since"].as_str().unwrap().parse().unwrap();
     assert!(since > due && line["overdue"] == false && line["targets_clock"][0]["effective_since"].is_string());
     let page = server.get("/metrics").unwrap();
-    assert!(page.contains("bailiwick_order_deadline_seconds{order=\"late\"} -"), "{page}");
-    let since = format!("bailiwick_order_effective_since_seconds{{order=\"late\"}} {}", since.as_second());
+    assert!(page.contains("bailiwick_order_deadline_seconds{id=\"late\"} -"), "{page}");
+    let since = format!("bailiwick_order_effective_since_seconds{{id=\"late\"}} {}", since.as_second());
     assert!(page.contains(&since), "{since} is not in\n{page}");
 }
 

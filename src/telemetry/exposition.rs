@@ -284,11 +284,11 @@ impl Page {
 }
 
 fn encode_orders(orders: &[OrderScrape], to: &mut DescriptorEncoder<'_>) -> fmt::Result {
-    let labels = |order: &OrderScrape| [("order", order.id.clone())];
+    let labels = |order: &OrderScrape| [("id", order.id.clone())];
     let deadlines = orders.iter().filter_map(|order| Some((labels(order), order.seconds_left?)));
     gauges(to, &vocabulary::ORDER_DEADLINE, deadlines)?;
     let targets = orders.iter().flat_map(|order| {
-        let labels = |target: &str| [("order", order.id.clone()), ("target", target.to_owned())];
+        let labels = |target: &str| [("id", order.id.clone()), ("target", target.to_owned())];
         order.targets.iter().map(move |(target, seconds)| (labels(target), *seconds))
     });
     gauges(to, &vocabulary::ORDER_TARGET_DEADLINE, targets)?;
@@ -454,9 +454,9 @@ mod tests {
             r#"bailiwick_policy_rules{kind="list"} 1000000"#,
             "bailiwick_orders_in_force 2",
             "bailiwick_origin_database_build_seconds 1785000000",
-            r#"bailiwick_order_deadline_seconds{order="b"} -60"#,
-            r#"bailiwick_order_target_deadline_seconds{order="b",target="0123456789abcdef"} 30"#,
-            r#"bailiwick_order_effective_since_seconds{order="b"} 1790000000"#,
+            r#"bailiwick_order_deadline_seconds{id="b"} -60"#,
+            r#"bailiwick_order_target_deadline_seconds{id="b",target="0123456789abcdef"} 30"#,
+            r#"bailiwick_order_effective_since_seconds{id="b"} 1790000000"#,
             r#"bailiwick_upstream_up{server="192.0.2.1:53"} 1"#,
             r#"bailiwick_upstream_queries_total{server="192.0.2.1:53"} 9"#,
             r#"bailiwick_upstream_failures_total{server="192.0.2.1:53",kind="timeout"} 2"#,
