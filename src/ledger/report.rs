@@ -12,6 +12,7 @@ use super::words::{self, moment, span};
 use super::{Event, Head, Note};
 use crate::digest::Digest;
 use crate::policy::register::{Facts, Happening};
+use crate::policy::report::seconds_left;
 
 /// The longest run of names that is tried as one target of an order, beside all of them.
 const TARGET_NAMES_TRIED_MAX: usize = 64;
@@ -244,7 +245,7 @@ impl Case {
                 (self.clock.ended, self.clock.ended_at) = (None, None);
                 if self.clock.effective.is_none() {
                     let due = due.or(self.clock.due);
-                    let margin_seconds = due.map(|due| seconds_between(at, due));
+                    let margin_seconds = due.map(|due| seconds_left(due, at));
                     let (effective, line) = (Some(at), Some(line));
                     let loaded = self.clock.loaded;
                     self.clock = Clock {
@@ -338,12 +339,6 @@ impl Case {
             Some(due) => format!("{never} Its deadline is {}.", moment(due)),
         }
     }
-}
-
-/// Rounded down: what is late by less than a second is late.
-pub(super) fn seconds_between(from: Timestamp, until: Timestamp) -> i64 {
-    const MILLISECONDS: i64 = 1_000;
-    (until.as_millisecond() - from.as_millisecond()).div_euclid(MILLISECONDS)
 }
 
 fn order_of(happening: &Happening) -> &str {

@@ -699,10 +699,6 @@ fn what_is_late_or_never_is_said() {
         words(59)
     );
     assert!(words(3_720).contains("had passed 1 hour 1 minute before this report"), "{}", words(3_720));
-    for (at, due, seconds) in [(0, 0, 0), (0, 999, 0), (1, 0, -1), (999, 0, -1), (1_000, 0, -1), (0, 1_000, 1)] {
-        let [at, due] = [at, due].map(|each| Timestamp::from_millisecond(each).unwrap());
-        assert_eq!(report::seconds_between(at, due), seconds);
-    }
     let ledger = desk.open();
     let late = Happening::OrderActivated {
         order: "it-1".to_owned(),

@@ -142,7 +142,7 @@ impl Policy {
 }
 
 /// Whole seconds until a deadline, rounded down: negative past it, 0 in its last second.
-fn seconds_left(due: Timestamp, now: Timestamp) -> i64 {
+pub(crate) fn seconds_left(due: Timestamp, now: Timestamp) -> i64 {
     let left = due.duration_since(now);
     left.as_secs() - i64::from(left.subsec_nanos() < 0)
 }
@@ -264,6 +264,9 @@ mod tests {
         for (now, left) in [(-1, 1), (0, 1), (1, 0), (999, 0), (1_000, 0), (1_001, -1), (2_000, -1), (2_001, -2)] {
             assert_eq!(seconds_left(at(1_000), at(now)), left, "{now}");
         }
+        let due = at(1_000);
+        let late = Timestamp::from_nanosecond(due.as_nanosecond() + 1).unwrap_or_default();
+        assert_eq!(seconds_left(due, late), -1, "late by a nanosecond is late");
     }
 
     /// Of an order due at one second, whether it is overdue at each of these milliseconds, looked at ever before.
