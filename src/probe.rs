@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::digest::Digest;
-use crate::ledger;
+use crate::ledger::{self, probed::hexadecimal};
 use crate::pipeline::Pipeline;
 use crate::policy::PolicyOrder;
 use crate::policy::order::{Order, Standing};
@@ -149,8 +149,8 @@ impl Prober {
             transport: place.protocol.key().to_owned(),
             inside: side.inside,
             country: side.country.map(|country| country.to_string()),
-            query: hex(question.octets()),
-            answer: answer.as_deref().map(hex),
+            query: hexadecimal(question.octets()),
+            answer: answer.as_deref().map(hexadecimal),
             certificate,
             outcome: outcome.word().to_owned(),
             note: outcome.note(),
@@ -177,10 +177,6 @@ fn sides(order: &Order) -> Vec<Side> {
         .into_iter()
         .flatten()
         .collect()
-}
-
-fn hex(octets: &[u8]) -> String {
-    octets.iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
 #[cfg(test)]

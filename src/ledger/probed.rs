@@ -7,10 +7,8 @@ use serde::Serialize;
 
 use super::{Probe, words};
 use crate::dns::Rcode;
+use crate::dns::edns::option;
 use crate::dns::message::Question;
-
-/// The option of extended DNS errors (RFC 8914 §2).
-const EDE_CODE: u16 = 15;
 
 /// A probe, with what its octets say.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -45,6 +43,12 @@ impl ProbeCase {
     }
 }
 
+/// How a probe's octets are written, in lower case.
+#[must_use]
+pub fn hexadecimal(octets: &[u8]) -> String {
+    octets.iter().map(|octet| format!("{octet:02x}")).collect()
+}
+
 fn octets_of(hexadecimal: &str) -> Option<Vec<u8>> {
     let digits = hexadecimal.as_bytes().chunks(2);
     let octet = |pair: &[u8]| match pair {
@@ -65,7 +69,7 @@ fn answer_in_words(octets: &[u8]) -> Option<String> {
         0 => "no answer record".to_owned(),
         count => words::counted(count, "answer record"),
     };
-    let options = message.edns.iter().flat_map(|edns| edns.options().get_all(EdnsCode::Unknown(EDE_CODE)));
+    let options = message.edns.iter().flat_map(|edns| edns.options().get_all(EdnsCode::Unknown(option::EDE)));
     let errors = options.filter_map(|option| match option {
         EdnsOption::Unknown(_, octets) => extended_error(octets),
         _ => None,

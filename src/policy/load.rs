@@ -240,7 +240,6 @@ impl Before {
 
 /// Reads everything; `now` tells which orders are in force. A valid file's last good copy is kept under the state
 /// folder, a file that cannot be read is replaced by its copy, and a vanished file's copy is removed.
-///
 #[must_use]
 pub fn load(settings: &Settings, before: &Before, now: Timestamp) -> Loaded {
     let mut report = Report::default();
