@@ -130,7 +130,7 @@ pub enum Fate {
     /// What it says.
     #[default]
     AsWritten,
-    /// Nothing: it does not count, and the copy that last did stands for it.
+    /// Nothing, or not what it says now: it or one of its lists does not count, and the copy that last did stands for it.
     Copy,
     /// Nothing: it lacks approvals, and no copy had them before. The order is a draft.
     Draft,
@@ -907,6 +907,7 @@ mod tests {
             // After a restart, after a reload, and after another reload in which nothing has changed.
             for loaded in [machine.load(), loaded.clone(), machine.load_after(&loaded)] {
                 assert_eq!(machine.pending(&loaded.orders[0].pending), [what.as_str()]);
+                assert_eq!(loaded.orders[0].fate, Fate::Copy);
                 assert_eq!(blocked(&loaded, "www.two.example"), is_in_list(2));
                 assert_eq!((loaded.refused, loaded.warnings), (vec![], vec![]));
             }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::bulk::{Bulk, Choice, Content, Names, Wanted};
 use super::copies::Copies;
 use super::print::Print;
-use super::{ListSettings, LoadedList, LoadedOrder, Report, read_file};
+use super::{Fate, ListSettings, LoadedList, LoadedOrder, Report, read_file};
 use crate::digest::Digest;
 use crate::mistake::Mistake;
 use crate::policy::list;
@@ -116,7 +116,12 @@ impl<'a> Desk<'a> {
             let room = LISTS_MAX - choices.len();
             match chosen {
                 Ok(chosen) if chosen.len() <= room => {
+                    let pending = loaded.pending.len();
                     loaded.pending.extend(chosen.iter().flat_map(|choice| choice.pending.iter().cloned()));
+                    // A copy of its list stands for a part of the order.
+                    if loaded.fate == Fate::AsWritten && loaded.pending.len() > pending {
+                        loaded.fate = Fate::Copy;
+                    }
                     choices.extend(chosen);
                     return true;
                 }
