@@ -11,6 +11,7 @@ use super::verify::Checked;
 use super::words::{self, moment, span};
 use super::{Event, Head, Note};
 use crate::digest::Digest;
+use crate::policy::order::Target;
 use crate::policy::register::{Facts, Happening};
 use crate::policy::report::seconds_left;
 
@@ -356,12 +357,7 @@ fn order_of(happening: &Happening) -> &str {
 /// What the targets of these keys are about. A target's key is the digest of what it is about, and its parts stand
 /// together in `all`; so the run of parts with that digest is it.
 fn targets_of(all: &[String], keys: &[String]) -> Vec<String> {
-    let is_asked_for = |run: &[String]| {
-        let mut parts = run.to_vec();
-        parts.sort();
-        let digest = Digest::of(parts.join("\n").as_bytes()).to_string();
-        keys.iter().any(|key| !key.is_empty() && digest.starts_with(key.as_str()))
-    };
+    let is_asked_for = |run: &[String]| keys.contains(&Target::key_of(run.to_vec()));
     let mut named = Vec::new();
     for start in 0..all.len() {
         let short = all.len().min(start + TARGET_NAMES_TRIED_MAX);

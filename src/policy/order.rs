@@ -166,6 +166,9 @@ impl Effect {
     }
 }
 
+/// How much of the digest of what a target is about it is known by, in hexadecimal digits.
+const KEY_DIGITS: usize = 16;
+
 /// What an order is about, as far as it came together: the names of the order itself, or an addendum.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Target {
@@ -190,15 +193,20 @@ pub struct Target {
 }
 
 impl Target {
-    /// What it is known by in the register and the ledger: the first 16 digits of the SHA-256 of what it is about,
+    /// What it is known by in the register and the ledger: digits of the SHA-256 of what it is about,
     /// whatever its order in the file, its lines and its dates, and however often a thing is named.
     #[must_use]
     pub fn key(&self) -> String {
-        let mut parts = self.shown();
-        parts.sort();
-        parts.dedup();
-        let mut key = Digest::of(parts.join("\n").as_bytes()).to_string();
-        key.truncate(16);
+        Self::key_of(self.shown())
+    }
+
+    /// The key of a target that is about this; see [`Self::shown`].
+    #[must_use]
+    pub fn key_of(mut shown: Vec<String>) -> String {
+        shown.sort();
+        shown.dedup();
+        let mut key = Digest::of(shown.join("\n").as_bytes()).to_string();
+        key.truncate(KEY_DIGITS);
         key
     }
 
@@ -264,14 +272,6 @@ pub struct Document {
     pub sha256: Digest,
     /// Where it is kept.
     pub location: String,
-}
-
-impl Interval {
-    /// Whether a moment lies in it.
-    #[must_use]
-    pub fn has(&self, moment: Timestamp) -> bool {
-        self.from <= moment && moment < self.until
-    }
 }
 
 /// A decision that we carry out.
