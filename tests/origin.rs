@@ -9,13 +9,11 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
 
 use bailiwick::dns::Qtype;
 use jiff::{Timestamp, ToSpan};
 use serde_json::Value;
-use support::{Dot, PATIENCE, Play, Server, Upstream, query};
+use support::{Dot, Play, Server, Upstream, query, until};
 use tempfile::TempDir;
 
 const NOERROR: u16 = 0;
@@ -52,23 +50,10 @@ fn upstream() -> Upstream {
 
 /// Asks over a connection until the answer is this one.
 fn until_answered(dot: &mut Dot, wanted: u16, what: &str) {
-    let start = Instant::now();
-    let mut rcode = || {
+    until(what, || {
         dot.ask(&[query(1, "www.listed.example", Qtype::A)]);
-        dot.receive().rcode
-    };
-    while rcode() != wanted {
-        assert!(start.elapsed() < PATIENCE, "{what}: not in time");
-        sleep(Duration::from_millis(20));
-    }
-}
-
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !holds() {
-        assert!(start.elapsed() < PATIENCE, "{what}: not in time");
-        sleep(Duration::from_millis(20));
-    }
+        dot.receive().rcode == wanted
+    });
 }
 
 fn health(server: &Server) -> String {

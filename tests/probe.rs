@@ -6,8 +6,7 @@ mod support;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::thread::{self, sleep};
-use std::time::{Duration, Instant};
+use std::thread;
 
 use bailiwick::digest::Digest;
 use bailiwick::dns::Qtype;
@@ -16,7 +15,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
-use support::{PATIENCE, Play, Server, Upstream, free_ports, query};
+use support::{Play, Server, Upstream, found, free_ports, query, until};
 
 const NXDOMAIN: u16 = 3;
 
@@ -42,17 +41,6 @@ fn upstream() -> Upstream {
     })
 }
 
-fn until<T>(what: &str, mut holds: impl FnMut() -> Option<T>) -> T {
-    let start = Instant::now();
-    loop {
-        if let Some(found) = holds() {
-            return found;
-        }
-        assert!(start.elapsed() < PATIENCE, "{what}: not in time");
-        sleep(Duration::from_millis(50));
-    }
-}
-
 /// The probes of an order in the ledger.
 fn probes(server: &Server, id: &str) -> Vec<Value> {
     let text = fs::read_to_string(server.folder().join("state/ledger.jsonl")).unwrap_or_default();
@@ -62,7 +50,7 @@ fn probes(server: &Server, id: &str) -> Vec<Value> {
 
 /// So many probes of an order, once they are there.
 fn wait_for_probes(server: &Server, id: &str, count: usize) -> Vec<Value> {
-    until("probes", || Some(probes(server, id)).filter(|probes| probes.len() >= count))
+    found("probes", || Some(probes(server, id)).filter(|probes| probes.len() >= count))
 }
 
 fn json(server: &Server, path: &str) -> Value {
@@ -109,7 +97,7 @@ fn an_order_in_force_is_asked_for_from_either_side_over_either_listener() {
     assert_eq!(complaint(&server), None);
     assert_eq!(self::probes(&server, "it-1").len(), 4, "once each");
     let first_probed = || json(&server, "/orders")[0]["probed"].as_str().map(str::to_owned);
-    until("the order's clock", first_probed);
+    found("the order's clock", first_probed);
     // A probe is nobody's query: it is in no count of clients.
     let metrics = server.get("/metrics").unwrap();
     for count in [
@@ -168,7 +156,7 @@ fn a_wrong_answer_degrades_health_and_names_the_order_until_it_is_right() {
     let stranger = Server::before(&upstream, "");
     let relay = Relay::start(port, stranger.dot_port);
     server.write("orders/other.toml", &order("it-3", "[[target]]\nsubtree = ['other.example']\n"));
-    let told = until("a complaint", || complaint(&server));
+    let told = found("a complaint", || complaint(&server));
     assert!(told.contains("order it-3, over dot: a client inside is not blocked"), "{told}");
     assert!(!told.contains("it-1"), "{told}");
     let wrong: Vec<_> = probes(&server, "it-3").into_iter().filter(|probe| probe["outcome"] == "wrong").collect();
@@ -178,7 +166,7 @@ fn a_wrong_answer_degrades_health_and_names_the_order_until_it_is_right() {
     drop(relay);
     // Once it is lifted there is nothing to be wrong.
     server.remove("orders/other.toml");
-    until("health", || complaint(&server).is_none().then_some(()));
+    until("health", || complaint(&server).is_none());
 }
 
 /// Takes connections to a port of loopback, which another has for all addresses, to another port.

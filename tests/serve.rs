@@ -22,14 +22,11 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, HandshakeKind, StreamOwned};
 use serde_json::Value;
 use support::http::target;
-use support::{Answer, Dot, PATIENCE, Play, Server, Upstream, connect_from, query, query_with_opt};
+use support::{Answer, Dot, PATIENCE, Play, Server, Upstream, connect_from, query, query_with_opt, until};
 use tempfile::TempDir;
 
 const NOERROR: u16 = 0;
 const NXDOMAIN: u16 = 3;
-
-/// What an operator waits for a change at most; it is a second, but a busy machine may need more.
-const CHANGE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Orders from a folder, and 127.0.0.2 in Italy.
 const POLICY: &str = r#"
@@ -74,15 +71,6 @@ fn rcode(server: &Server, source: [u8; 4], name: &str) -> u16 {
     let mut dot = server.dot_from(source);
     dot.ask(&[query(1, name, Qtype::A)]);
     dot.receive().rcode
-}
-
-/// Waits until something holds.
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !holds() {
-        assert!(start.elapsed() < CHANGE_PATIENCE, "{what}: not in time");
-        sleep(Duration::from_millis(20));
-    }
 }
 
 fn body(response: &str) -> &str {
