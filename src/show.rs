@@ -27,7 +27,7 @@ pub(crate) fn orders(told: &Value) -> String {
         let jurisdiction = items(&order["jurisdiction"]).map(cell).collect::<Vec<_>>().join(" ");
         let [state, id, targets, due, issuer] =
             ["state", "id", "targets", "due", "issuer"].map(|key| or_dash(cell(&order[key])));
-        let left = or_dash(order["seconds_left"].as_i64().map(span).unwrap_or_default());
+        let left = or_dash(order["seconds-left"].as_i64().map(span).unwrap_or_default());
         let [have, need] = ["have", "need"].map(|key| cell(&order["approvals"][key]));
         let approvals = if need.is_empty() { "-".to_owned() } else { format!("{have} of {need}") };
         [state, id, or_dash(jurisdiction), targets, due, left, approvals, or_dash(since(order)), issuer]
@@ -48,7 +48,7 @@ pub(crate) fn orders(told: &Value) -> String {
 
 /// From when an order is carried out here; of one that is not yet, from when it will be.
 fn since(order: &Value) -> String {
-    let [since, date] = ["effective_since", "effective"].map(|key| cell(&order[key]));
+    let [since, date] = ["effective-since", "effective"].map(|key| cell(&order[key]));
     match (since.is_empty(), order["state"] == "in-force") {
         (false, _) => whole_seconds(&since),
         // No server runs, or it has only begun.
@@ -172,7 +172,7 @@ mod tests {
         };
         let mut due = order("c", "draft", &["c.toml: has 1 of 2 approvals (anna); sign it"]);
         due["approvals"] = json!({ "have": 1, "need": 2, "by": ["anna"] });
-        due["seconds_left"] = json!(-90);
+        due["seconds-left"] = json!(-90);
         due["overdue"] = json!(true);
         assert_eq!(
             orders(&json!([order("it-milan", "in-force", &[]), order("b", "pending", &["b.toml:1:1: no id"]), due])),
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn a_moment_is_shown_to_the_second() {
-        let since = json!({ "state": "in-force", "effective_since": "2026-11-22T04:47:38.889908398Z" });
+        let since = json!({ "state": "in-force", "effective-since": "2026-11-22T04:47:38.889908398Z" });
         assert_eq!(super::since(&since), "2026-11-22T04:47:38Z");
         assert_eq!(whole_seconds("2026-11-22T04:47:38Z"), "2026-11-22T04:47:38Z");
     }

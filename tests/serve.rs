@@ -649,7 +649,7 @@ fn an_order_takes_two_persons_and_its_lift_one() {
     let life = ["order-loaded", "order-approved", "order-activated", "order-amended", "order-approved", "order-lifted"];
     assert_eq!(events, life, "each once, across restarts");
     let without = orders(&server);
-    for key in ["id", "state", "approvals", "approved", "loaded", "effective_since", "pending"] {
+    for key in ["id", "state", "approvals", "approved", "loaded", "effective-since", "pending"] {
         assert_eq!(with[0][key], without[0][key], "{key}");
     }
 }
@@ -712,13 +712,13 @@ fn past_due_and_not_carried_out_shows_in_health_and_metrics() {
     until("past due", || reason(&server, "deadline").starts_with("past due and not carried out: late;"));
     assert!(Timestamp::now() >= due);
     let line = orders(&server)[0].clone();
-    assert!(line["overdue"] == true && line["seconds_left"].as_i64().unwrap() < 0, "{line}");
+    assert!(line["overdue"] == true && line["seconds-left"].as_i64().unwrap() < 0, "{line}");
     assert!(ask(&server, &["orders"]).out.contains("overdue: "));
     server.write("orders/late.toml", &text);
     until("carried out", || is_ok(&server));
     let line = orders(&server)[0].clone();
-    let since: Timestamp = line["effective_since"].as_str().unwrap().parse().unwrap();
-    assert!(since > due && line["overdue"] == false && line["targets_clock"][0]["effective_since"].is_string());
+    let since: Timestamp = line["effective-since"].as_str().unwrap().parse().unwrap();
+    assert!(since > due && line["overdue"] == false && line["targets-clock"][0]["effective-since"].is_string());
     let page = server.get("/metrics").unwrap();
     assert!(page.contains("bailiwick_order_deadline_seconds{id=\"late\"} -"), "{page}");
     let since = format!("bailiwick_order_effective_since_seconds{{id=\"late\"}} {}", since.as_second());
@@ -729,7 +729,7 @@ fn past_due_and_not_carried_out_shows_in_health_and_metrics() {
 fn a_lifted_order_comes_back_by_a_decision_only() {
     let upstream = upstream();
     let mut server = policed(&upstream, &[("orders/it.toml", &order("it", "IT", "listed.example", ""))]);
-    let since = || orders(&server)[0]["effective_since"].clone();
+    let since = || orders(&server)[0]["effective-since"].clone();
     until("carried out", || since().is_string());
     let first = since();
     server.remove("orders/it.toml");
@@ -749,7 +749,7 @@ fn a_lifted_order_comes_back_by_a_decision_only() {
     server.write("orders/it.toml", &order("it", "IT", "listed.example", &format!("reinstated = {today}")));
     until("back", || rcode(&server, ITALIAN, "listed.example") == NXDOMAIN);
     until("in order", || is_ok(&server));
-    assert_eq!(orders(&server)[0]["effective_since"], first, "the first time is remembered");
+    assert_eq!(orders(&server)[0]["effective-since"], first, "the first time is remembered");
 }
 
 // ---- Commands ----

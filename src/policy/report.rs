@@ -10,6 +10,7 @@ use super::{Policy, PolicyOrder};
 
 /// One order, a line of the listing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct OrderLine {
     /// Its id.
     pub id: String,
@@ -57,6 +58,7 @@ pub struct OrderLine {
 
 /// A target's clock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct TargetLine {
     /// What it is known by in the register and the ledger.
     pub target: String,
