@@ -9,6 +9,7 @@ pub mod proof;
 mod proving;
 mod public;
 mod reload;
+mod workers;
 
 use std::fmt;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
@@ -17,13 +18,12 @@ use std::net::TcpListener;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, watch};
 
 use crate::admin;
 use crate::cache::Cache;
@@ -103,7 +103,7 @@ impl Server {
         let (mut config, digest) = Config::read_with_digest(config_path)?;
         let written = config.clone();
         fit_descriptors(&mut config);
-        let workers = worker_count(&config);
+        let workers = workers::count(&config);
         // Before anything is touched: a server that runs already has these.
         let bound = listener::bind(&config.listen, workers).map_err(Refusal::line)?;
         let admin = config.admin.map(bind_admin).transpose()?;
@@ -158,7 +158,7 @@ impl Server {
         let mut signals = Signals::new().map_err(|error| Refusal::line(format!("cannot wait for signals: {error}")))?;
         let (phase, phases) = watch::channel(Phase::Running);
         let places = proving::places(&self.bound, &self.config.listen.doh_path);
-        let mut workers = start_workers(self.bound, &self.shared, &phases)?;
+        let mut workers = workers::start(self.bound, &self.shared, &phases)?;
         let chronicle = Arc::clone(&self.reloader.chronicle);
         // From here on clients are answered by it.
         self.reloader.books.note_generation(&self.reloader.pipeline.policy(), Timestamp::now());
@@ -336,10 +336,6 @@ fn not_started(loaded: &Loaded) -> Refusal {
     refusal
 }
 
-fn worker_count(config: &Config) -> usize {
-    config.threads.or_else(|| thread::available_parallelism().ok()).map_or(1, Into::into)
-}
-
 /// Raises the soft limit on open files to what `[limits]` needs. Where the hard limit is lower, fewer connections are
 /// taken: descriptors for queries to upstreams must be left.
 fn fit_descriptors(config: &mut Config) {
@@ -394,45 +390,6 @@ fn shared(
     let telemetry = Arc::clone(pipeline.telemetry());
     let pages = public::pages(pipeline, chronicle);
     Shared::new(Arc::clone(pipeline), config.listen.clone(), dot_tls, doh_tls, telemetry, Some(pages))
-}
-
-/// One thread, runtime and set of listeners per worker. The receiver hears of each that ends, and `None` when all have.
-fn start_workers(
-    bound: Vec<listener::Bound>,
-    shared: &Arc<Shared>,
-    phases: &watch::Receiver<Phase>,
-) -> Result<mpsc::Receiver<()>, Refusal> {
-    let (ended, receiver) = mpsc::channel(bound.len().max(1));
-    for (number, bound) in bound.into_iter().enumerate() {
-        let (shared, phase, ended) = (Arc::clone(shared), phases.clone(), ended.clone());
-        let work = move || {
-            let _ended = Ended(ended);
-            shared.telemetry.enter(number);
-            match runtime::Builder::new_current_thread().enable_all().build() {
-                Ok(runtime) => {
-                    if let Err(error) = runtime.block_on(listener::run(bound, shared, phase)) {
-                        tracing::error!(%error, "worker ended");
-                    }
-                }
-                Err(error) => tracing::error!(%error, "cannot make a runtime"),
-            }
-        };
-        thread::Builder::new()
-            .name(format!("worker-{number}"))
-            .spawn(work)
-            .map_err(|error| Refusal::line(format!("cannot start a worker thread: {error}")))?;
-    }
-    Ok(receiver)
-}
-
-/// Tells that a worker has ended, also where it panicked.
-struct Ended(mpsc::Sender<()>);
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        // There is room for each worker; and nobody listens any more where the whole process ends.
-        let _ = self.0.try_send(());
-    }
 }
 
 #[cfg(test)]
