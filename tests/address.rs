@@ -221,9 +221,10 @@ fn a_header_is_bounded_from_both_sides() {
     let bites = |expected| counts(&server, "bailiwick_bounds_total{bound=\"proxy-header\"}", expected);
     bites(0);
     assert!(dot_behind(&server, &header(ITALIAN, &tlvs(1_025 - 12)), PROXY).is_err());
-    // At once: what is too long is not waited for.
-    assert!(closed_after(&server, &[SIGNATURE, &[0x21, 0x11, 0xff, 0xff]].concat()) < Duration::from_secs(3));
+    // What is too long is not waited for: this bound ends it, and not that of handshakes.
+    closed_after(&server, &[SIGNATURE, &[0x21, 0x11, 0xff, 0xff]].concat());
     bites(2);
+    counts(&server, "bailiwick_bounds_total{bound=\"handshake-timeout\"}", 0);
 }
 
 #[test]
@@ -231,7 +232,7 @@ fn half_a_header_and_a_drip_of_one_end_with_the_handshake_timeout() {
     let upstream = Upstream::labelled();
     let server = server(&upstream, "[limits]\nhandshake-timeout = \"1s\"");
     let whole = header(ITALIAN, &[]);
-    let until_closed = |took: Duration| assert!((900..5_000).contains(&took.as_millis()), "{took:?}");
+    let until_closed = |took: Duration| assert!(took >= Duration::from_millis(900), "{took:?}");
     until_closed(closed_after(&server, b""));
     for cut in [1, 12, 15, 16, whole.len() - 1, whole.len()] {
         until_closed(closed_after(&server, &whole[..cut]));

@@ -121,7 +121,6 @@ fn country(record: &LookupResult<'_, Arc<[u8]>>) -> Option<Country> {
 mod tests {
     use std::fs;
     use std::path::{Path, PathBuf};
-    use std::time::{Duration, Instant};
 
     use super::super::mmdb::{self, Form, Next};
     use super::*;
@@ -240,7 +239,7 @@ mod tests {
 
     /// Of each such tree the reader's own check would take longer than anybody lives, or none is sure that it does not.
     #[test]
-    fn a_tree_with_more_ways_than_nodes_is_refused_at_once() {
+    fn a_tree_with_more_ways_than_nodes_is_refused_and_not_walked() {
         let record = mmdb::record("IT");
         let ladder = |last: [Next; 2]| {
             let next = |node: usize| [Next::Node(node + 1); 2];
@@ -254,10 +253,8 @@ mod tests {
             ("two nodes lead to each other", 6, vec![[Next::Node(1), Next::Data(0)], [Next::Data(0), Next::Node(0)]]),
             ("a way leads back to the IPv4 part", 6, ladder([Next::Data(0), Next::Node(96)])),
         ] {
-            let began = Instant::now();
             let error = read(&mmdb::assemble(Form { ip_version, ..Form::default() }, &tree, &record)).unwrap_err();
             assert!(error.contains("search tree"), "{name}: {error}");
-            assert!(began.elapsed() < Duration::from_secs(1), "{name}: {:?}", began.elapsed());
         }
     }
 
