@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use crate::digest::Digest;
 use crate::ledger::{Event, Ledger, Ticket};
 use crate::policy::Policy;
-use crate::policy::register::{Happening, Register, Told};
+use crate::policy::register::{Facts, Happening, Register, Told};
 use crate::policy::report::{ClockLine, OrderLine};
 
 /// The most happenings that wait for the ledger; past it the oldest are given up, which the ledger complains of itself.
@@ -33,7 +33,7 @@ pub(super) struct Chronicle {
     kept: Mutex<Kept>,
     /// Held while the file is written: the last to write has the last word.
     saving: Mutex<Saved>,
-    /// Orders that are carried out from now on and wait to be probed.
+    /// Orders that are carried out from now on, or in another way, and wait to be probed.
     activated: Mutex<BTreeSet<String>>,
     has_activated: Notify,
 }
@@ -83,7 +83,10 @@ impl Chronicle {
             if !is_quiet {
                 log(&told.happening);
             }
-            if let Happening::OrderActivated { order, .. } = &told.happening {
+            // An amendment may change what is answered, and to whom, without a new target.
+            if let Happening::OrderActivated { order, .. } | Happening::OrderAmended(Facts { order, .. }) =
+                &told.happening
+            {
                 lock(&self.activated).insert(order.clone());
                 self.has_activated.notify_one();
             }
@@ -161,7 +164,7 @@ impl Chronicle {
         })
     }
 
-    /// Waits for orders that are carried out from now on, or again; each is told once.
+    /// Waits for orders that are carried out from now on, again, or in another way; each is told once.
     pub(super) async fn activated(&self) -> BTreeSet<String> {
         self.has_activated.notified().await;
         mem::take(&mut lock(&self.activated))
