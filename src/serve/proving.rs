@@ -53,7 +53,9 @@ pub(super) fn places(bound: &[Bound], doh_path: &str) -> Vec<Place> {
 /// Orders that wait for their probes: what has come into force goes before the hourly round, and is not asked for twice.
 #[derive(Debug, Default)]
 struct Turns {
-    activated: BTreeSet<String>,
+    /// The last to come into force is the last here and the first to be probed: a start with very many keeps nobody
+    /// waiting who comes after it.
+    activated: Vec<String>,
     round: BTreeSet<String>,
 }
 
@@ -123,7 +125,8 @@ impl Proving {
 impl Turns {
     fn put_first(&mut self, ids: BTreeSet<String>) {
         self.round.retain(|id| !ids.contains(id));
-        self.activated.extend(ids);
+        self.activated.retain(|id| !ids.contains(id));
+        self.activated.extend(ids.into_iter().rev());
     }
 
     fn put(&mut self, ids: BTreeSet<String>) {
@@ -131,7 +134,7 @@ impl Turns {
     }
 
     fn next(&mut self) -> Option<String> {
-        self.activated.pop_first().or_else(|| self.round.pop_first())
+        self.activated.pop().or_else(|| self.round.pop_first())
     }
 
     fn is_empty(&self) -> bool {
@@ -198,9 +201,10 @@ mod tests {
         turns.put(ids(&["a", "b", "c", "d"]));
         assert_eq!(turns.next().as_deref(), Some("b"));
         assert_eq!(turns.next().as_deref(), Some("a"));
-        turns.put_first(ids(&["d", "e"]));
+        turns.put_first(ids(&["d", "e", "f"]));
+        turns.put_first(ids(&["e", "g"]));
         let rest: Vec<_> = std::iter::from_fn(|| turns.next()).collect();
-        assert_eq!(rest, ["d", "e", "c"]);
+        assert_eq!(rest, ["e", "g", "d", "f", "c"]);
         assert!(turns.is_empty());
     }
 
