@@ -14,9 +14,9 @@ use std::sync::Arc;
 use crate::digest::Digest;
 use crate::ledger;
 use crate::pipeline::Pipeline;
-use crate::policy::{Policy, PolicyOrder};
 use crate::policy::order::{Order, Standing};
 use crate::policy::origin::Country;
+use crate::policy::{Policy, PolicyOrder};
 use crate::telemetry::Protocol;
 use exchange::Line;
 use judge::Outcome;
@@ -166,7 +166,6 @@ impl Prober {
         };
         Probed { at: self.pipeline.clock().now().wall, probe }
     }
-
 }
 
 /// Countries that a client outside is said to be in: the first that the order does not mean.

@@ -330,7 +330,8 @@ impl Case {
 
     /// What of it was carried out later than the rest, or never: the deadline above is not said to be kept for that.
     fn targets_in_words(&self, first: Timestamp) -> String {
-        let later = self.targets.iter().filter(|case| case.effective.is_some_and(|effective| effective > first)).count();
+        let later =
+            self.targets.iter().filter(|case| case.effective.is_some_and(|effective| effective > first)).count();
         let never = self.targets.iter().filter(|case| case.effective.is_none() && case.removed.is_none()).count();
         let told = |count: usize, what: &str| match count {
             0 => String::new(),

@@ -800,8 +800,8 @@ fn a_page_of_very_many_probes_counts_all_and_shows_what_is_wrong() {
     }
 }
 
-fn report_probe(like: &super::probed::ProbeCase, line: u64) -> super::probed::ProbeCase {
-    super::probed::ProbeCase { line, at: at(line as i64 * 5), ..like.clone() }
+fn report_probe(like: &probed::ProbeCase, line: u64) -> probed::ProbeCase {
+    probed::ProbeCase { line, at: at(line as i64 * 5), ..like.clone() }
 }
 
 #[test]

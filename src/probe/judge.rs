@@ -64,9 +64,7 @@ pub(super) fn judge(
     }
     match (blocking_order(&answer), inside) {
         (Some(id), true) if id == order.id => effect(order, question, &answer),
-        (Some(id), true) if goes_first(&id) => {
-            Outcome::Right(Some(format!("blocked by order {id}, which goes first")))
-        }
+        (Some(id), true) if goes_first(&id) => Outcome::Right(Some(format!("blocked by order {id}, which goes first"))),
         (Some(id), true) => Outcome::Wrong(format!("blocked by order {id} alone, which does not go first")),
         (None, _) => not_blocked(question, inside, &answer),
         (Some(id), false) if id == order.id => Outcome::Wrong("a client outside is blocked".to_owned()),
