@@ -148,7 +148,7 @@ fn targets(targets: &[TargetCase]) -> Markup {
             h2 { "Targets" }
             p.soft {
                 "“subtree” is the name and all below it, “exact” the name alone, “any-tld” the name under any public \
-                 ending, “address” a prefix of addresses in an answer."
+                 ending, “address” a prefix of addresses in an answer, “list” the names in a file."
             }
             table {
                 thead { tr { th { "Target" } th { "Loaded" } th { "Carried out from" } th { "Taken out" } } }

@@ -753,6 +753,7 @@ fn a_page_stands_alone_and_nothing_hostile_acts_in_it() {
         BLOCKED,
         "www.a.example A",
         "bailiwick ledger verify",
+        "“list” the names in a file",
     ] {
         assert!(page.contains(good), "{good} is not in the page");
     }
