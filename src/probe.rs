@@ -14,9 +14,9 @@ use std::sync::Arc;
 use crate::digest::Digest;
 use crate::ledger::{self, probed::hexadecimal};
 use crate::pipeline::Pipeline;
-use crate::policy::PolicyOrder;
 use crate::policy::order::{Order, Standing};
 use crate::policy::origin::Country;
+use crate::policy::{Policy, PolicyOrder};
 use crate::telemetry::Protocol;
 use exchange::Line;
 use judge::Outcome;
@@ -99,15 +99,24 @@ impl Prober {
         let mut found = Vec::new();
         for place in &self.places {
             for side in sides(&loaded.order) {
-                found.extend(self.ask(place, side, &loaded.order, &questions).await);
+                found.extend(self.ask(place, side, (&policy, &loaded.order), &questions).await);
             }
         }
         found
     }
 
-    /// Asks all questions over one connection.
-    async fn ask(&self, place: &Place, side: Side, order: &Order, questions: &[Question]) -> Vec<Probed> {
-        let generation = self.generation();
+    /// Asks all questions over one connection; they are about an order of this policy.
+    async fn ask(
+        &self,
+        place: &Place,
+        side: Side,
+        (policy, order): (&Policy, &Order),
+        questions: &[Question],
+    ) -> Vec<Probed> {
+        let goes_first = |id: &str| {
+            let ahead = |other: &Order| (other.received, &other.id) < (order.received, &order.id);
+            policy.orders().iter().map(|other| &other.loaded.order).any(|other| other.id == id && ahead(other))
+        };
         let mut line = Line::open(&self.pipeline, place, side.country).await;
         let certificate = line.as_ref().ok().map(Line::certificate);
         let mut found = Vec::new();
@@ -120,11 +129,11 @@ impl Prober {
                 Err(what) => Err(what.clone()),
             };
             let mut outcome = match &answer {
-                Ok(octets) => judge::judge(order, question, side.inside, octets),
+                Ok(octets) => judge::judge(order, question, side.inside, octets, goes_first),
                 Err(what) => Outcome::None(what.clone()),
             };
             // What was wrong by the policy of before may be right by the one that came meanwhile.
-            if matches!(outcome, Outcome::Wrong(_)) && self.generation() != generation {
+            if matches!(outcome, Outcome::Wrong(_)) && self.pipeline.policy().generation() != policy.generation() {
                 outcome = Outcome::None("the policy changed meanwhile".to_owned());
             }
             found.push(self.probed(place, side, order, question, certificate, answer.ok(), outcome));
@@ -156,10 +165,6 @@ impl Prober {
             note: outcome.note(),
         };
         Probed { at: self.pipeline.clock().now().wall, probe }
-    }
-
-    fn generation(&self) -> u64 {
-        self.pipeline.policy().generation()
     }
 }
 

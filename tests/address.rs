@@ -73,11 +73,15 @@ fn order(country: &str) -> String {
 }
 
 fn server(upstream: &Upstream, overrides: &str) -> Server {
+    server_in(upstream, &[], overrides)
+}
+
+fn server_in(upstream: &Upstream, wrapper: &[&str], overrides: &str) -> Server {
     let orders = COUNTRIES.map(|country| (format!("orders/{country}.toml"), order(country)));
     let files: Vec<_> = orders.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
     let mut settings: toml::Table = SETTINGS.parse().unwrap();
     lay_over(&mut settings, overrides.parse().unwrap());
-    Server::start_with(&files, &[], &upstream.config(&settings.to_string()))
+    Server::start_with(&files, wrapper, &upstream.config(&settings.to_string()))
 }
 
 /// A query for each country's name.
@@ -384,6 +388,57 @@ async fn a_listed_forwarder_says_whose_a_request_is() {
             http1(&server, FORWARDER, &fr, fields).await,
         ];
         assert_eq!(told(rcodes), expected, "HTTP/1.1, {fields:?}");
+    }
+}
+
+/// Addresses that only a header tells, good ones and bad ones; written in whatever way.
+const CANARIES: [&str; 6] =
+    ["203.0.113.199", "203, 0, 113, 199", "cb0071c7", "2001:db8:ca:fe", "20010db800ca00fe", "canary"];
+
+#[tokio::test]
+async fn no_address_that_a_header_tells_is_written_anywhere() {
+    let upstream = Upstream::labelled();
+    let mut server = server_in(&upstream, &["env", "RUST_LOG=trace"], "[limits]\nconnections-per-client = 1");
+    for client in ["203.0.113.199", "2001:db8:ca:fe::77"] {
+        let whole = header(client, b"\xe0\0\x06canary");
+        let mut dot = dot_behind(&server, &whole, PROXY).unwrap();
+        for name in ["canary.it.example", "canary.example"] {
+            dot.ask(&[query(1, name, Qtype::A)]);
+            dot.receive();
+        }
+        assert!(dot_behind(&server, &whole, PROXY).is_err(), "one connection is its bound");
+        let garbled = [&whole[..12], &[0x21, 0x12], &whole[14..]].concat();
+        for broken in [&garbled, &whole[..20], &[&whole[..], &whole].concat()] {
+            assert!(dot_behind(&server, broken, PROXY).is_err());
+        }
+        let h2 = H2::connect(&server, &[], FORWARDER).await.unwrap();
+        let quoted = format!("for=\"[{client}]:canary\"");
+        for value in [client, &format!("{client}, canary"), &format!("{client}\\\"")] {
+            let fields = [("forwarded", quoted.as_str()), ("x-forwarded-for", value)];
+            for fields in [&fields[..1], &fields[1..], &fields] {
+                h2.ask(&query(1, "canary.de.example", Qtype::A), fields).await;
+                http1(&server, FORWARDER, &query(1, "canary.example", Qtype::A), fields).await;
+            }
+        }
+    }
+    let mut written: Vec<_> =
+        ["/metrics", "/health", "/orders"].map(|page| (page.to_owned(), server.get(page).unwrap())).into();
+    server.signal("TERM");
+    server.wait();
+    let mut folders = vec![server.folder()];
+    while let Some(folder) = folders.pop() {
+        for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                written.push((path.display().to_string(), String::from_utf8_lossy(&fs::read(&path).unwrap()).into()));
+            }
+        }
+    }
+    assert!(written.iter().any(|(place, _)| place.ends_with("ledger.jsonl")) && server.log().contains("a bound"));
+    for (place, text) in written {
+        let found = CANARIES.iter().find(|canary| text.to_lowercase().contains(*canary));
+        assert_eq!(found, None, "in {place}:\n{text}");
     }
 }
 

@@ -1,5 +1,7 @@
 //! What a ledger says about one order, as one page that needs nothing else: for a court, on paper or a phone.
 
+use std::collections::BTreeMap;
+
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -15,6 +17,15 @@ const STYLE: &str = include_str!("page.css");
 
 /// The most bars of the picture of blocked answers; of more hours several stand in one bar.
 const BARS_MAX: usize = 120;
+
+/// The most probes that are shown one by one: the first of them, the last, and of those between what was wrong.
+const PROBES_SHOWN_MAX: usize = 1_000;
+
+/// How many of these are the first.
+const PROBES_SHOWN_FIRST: usize = 200;
+
+/// How many of these are the last.
+const PROBES_SHOWN_LAST: usize = 300;
 
 /// The size of the picture, in its own units.
 const PICTURE: (usize, usize) = (720, 120);
@@ -76,7 +87,11 @@ fn when_or(at: Option<Timestamp>, otherwise: &str) -> Markup {
 }
 
 fn heading(case: &Case) -> Markup {
-    let bad = case.ledger.broken.is_some() || case.clock.margin_seconds.is_none_or(|margin| margin < 0);
+    let clock = &case.clock;
+    let bad = match clock.margin_seconds {
+        Some(margin) => margin < 0,
+        None => clock.effective.is_none() && clock.due.is_some_and(|due| due < case.made),
+    };
     html! {
         @if let Some(broken) = &case.ledger.broken {
             div.verdict.bad role="alert" {
@@ -86,7 +101,7 @@ fn heading(case: &Case) -> Markup {
         }
         h1 { "Order " (text(&case.order)) }
         p.soft { "What the ledger of one DNS server says about it. Made on " (when(case.made)) ". All times are UTC." }
-        div.verdict.bad[bad && case.clock.due.is_some()] { p { (text(&case.clock.in_words)) } }
+        div.verdict.bad[bad || case.ledger.broken.is_some()] { p { (text(&case.clock.in_words)) } }
     }
 }
 
@@ -133,7 +148,7 @@ fn targets(targets: &[TargetCase]) -> Markup {
             h2 { "Targets" }
             p.soft {
                 "“subtree” is the name and all below it, “exact” the name alone, “any-tld” the name under any public \
-                 ending, “address” a prefix of addresses in an answer."
+                 ending, “address” a prefix of addresses in an answer, “list” the names in a file."
             }
             table {
                 thead { tr { th { "Target" } th { "Loaded" } th { "Carried out from" } th { "Taken out" } } }
@@ -151,6 +166,7 @@ fn targets(targets: &[TargetCase]) -> Markup {
 fn events(case: &Case) -> Markup {
     html! {
         h2 { "Course of events" }
+        p.soft { "A group of targets is what the order’s file names together; each is in the table above." }
         (moments(case.events.iter().map(|each| (each.line, each.at, each.what.as_str()))))
     }
 }
@@ -207,10 +223,53 @@ fn probes(case: &Case) -> Markup {
                  its jurisdiction, who must be blocked, and as one outside, who must not be. Question and answer are kept \
                  as they were sent, in hexadecimal; the certificate is the SHA-256 of the one that the server showed."
             }
-            table {
+            @if case.probes.len() > PROBES_SHOWN_MAX { (probes_by_day(&case.probes)) }
+            table.probes {
                 thead { tr { th.number { "Line" } th { "Time" } th { "Asked" } th { "As a client" } th { "Answered" } th { "Outcome" } } }
-                tbody { @for each in &case.probes { (probe(each)) } }
+                tbody { @for each in one_by_one(&case.probes) { (probe(each)) } }
             }
+        }
+    }
+}
+
+/// All, or as many as a page can have.
+fn one_by_one(probes: &[ProbeCase]) -> Vec<&ProbeCase> {
+    if probes.len() <= PROBES_SHOWN_MAX {
+        return probes.iter().collect();
+    }
+    let (first, rest) = probes.split_at(PROBES_SHOWN_FIRST);
+    let (between, last) = rest.split_at(rest.len() - PROBES_SHOWN_LAST);
+    let wrong = between.iter().filter(|case| case.probe.outcome == "wrong");
+    let wrong = wrong.take(PROBES_SHOWN_MAX - PROBES_SHOWN_FIRST - PROBES_SHOWN_LAST);
+    first.iter().chain(wrong).chain(last).collect()
+}
+
+/// Every probe is counted, those that are not shown too.
+fn probes_by_day(probes: &[ProbeCase]) -> Markup {
+    let mut days = BTreeMap::<String, [usize; 3]>::new();
+    for case in probes {
+        let [right, wrong, none] = days.entry(case.at.strftime("%Y-%m-%d").to_string()).or_default();
+        match case.probe.outcome.as_str() {
+            "right" => *right += 1,
+            "wrong" => *wrong += 1,
+            _ => *none += 1,
+        }
+    }
+    html! {
+        p {
+            "These are more than a page can show. Below, each is counted on its day; one by one stand the first "
+            (PROBES_SHOWN_FIRST) ", the last " (PROBES_SHOWN_LAST) ", and of those between the first "
+            (PROBES_SHOWN_MAX - PROBES_SHOWN_FIRST - PROBES_SHOWN_LAST) " that were answered wrongly. Every one, with its \
+             octets, is in the ledger, and in the same report made with " code { "--json" } "."
+        }
+        table {
+            thead { tr { th { "Day (UTC)" } th.number { "Right" } th.number { "Wrong" } th.number { "No answer that says either" } } }
+            tbody { @for (day, [right, wrong, none]) in days { tr {
+                td { (day) }
+                td.number data-head="Right" { (right) }
+                td.number data-head="Wrong" { span.bad[wrong > 0] { (wrong) } }
+                td.number data-head="No answer that says either" { (none) }
+            } } }
         }
     }
 }

@@ -88,6 +88,8 @@ pub struct Clock {
     pub ended: Option<&'static str>,
     /// When.
     pub ended_at: Option<Timestamp>,
+    /// It was ended once and carried out again later.
+    pub had_breaks: bool,
     /// All that in words.
     pub in_words: String,
 }
@@ -243,6 +245,7 @@ impl Case {
             Happening::OrderLoaded(facts) | Happening::OrderAmended(facts) => self.take_version(line, at, facts),
             Happening::OrderActivated { received, due, targets, .. } => {
                 self.mark_effective(at, &targets);
+                self.clock.had_breaks |= self.clock.effective.is_some() && self.clock.ended.is_some();
                 (self.clock.ended, self.clock.ended_at) = (None, None);
                 if self.clock.effective.is_none() {
                     let due = due.or(self.clock.due);
@@ -312,25 +315,51 @@ impl Case {
         let Clock { received, due, effective, margin_seconds, .. } = &self.clock;
         let Some(effective) = effective else { return self.never_in_words() };
         let since = received.map_or_else(String::new, |received| {
-            format!(", {} after it was received", span(effective.as_second() - received.as_second()))
+            let seconds = effective.as_second() - received.as_second();
+            let how = if seconds < 0 { "before the date on which" } else { "after" };
+            format!(", {} {how} it was received", span(seconds))
         });
         let began = format!("This node carried the order out from {} on{since}", moment(*effective));
-        let ended = match (self.clock.ended, self.clock.ended_at) {
-            (Some("expired"), Some(at)) => format!(" It expired on {}.", moment(at)),
-            (Some(how), Some(at)) => format!(" It was {how} on {}.", moment(at)),
-            _ => String::new(),
-        };
+        let rest = format!("{}{}", self.targets_in_words(*effective), self.end_in_words());
         match (due, margin_seconds) {
             (Some(due), Some(margin)) => {
                 let (how, late) = if *margin >= 0 { ("before", "in time") } else { ("after", "late") };
-                format!("{began}. That is {late}: {} {how} the deadline of {}.{ended}", span(*margin), moment(*due))
+                format!("{began}. That is {late}: {} {how} the deadline of {}.{rest}", span(*margin), moment(*due))
             }
-            _ => format!("{began}. The order names no deadline.{ended}"),
+            _ => format!("{began}. The order names no deadline.{rest}"),
+        }
+    }
+
+    /// What of it was carried out later than the rest, or never: the deadline above is not said to be kept for that.
+    fn targets_in_words(&self, first: Timestamp) -> String {
+        let later =
+            self.targets.iter().filter(|case| case.effective.is_some_and(|effective| effective > first)).count();
+        let never = self.targets.iter().filter(|case| case.effective.is_none() && case.removed.is_none()).count();
+        let told = |count: usize, what: &str| match count {
+            0 => String::new(),
+            count => format!(" Of the targets {count} {what}: see the table of targets."),
+        };
+        format!("{}{}", told(later, "began later than that"), told(never, "began at no time that the ledger tells"))
+    }
+
+    fn end_in_words(&self) -> String {
+        let breaks = if self.clock.had_breaks {
+            " It was not carried out all the time since: see the course of events."
+        } else {
+            ""
+        };
+        match (self.clock.ended, self.clock.ended_at) {
+            (Some("expired"), Some(at)) => format!("{breaks} It expired on {}.", moment(at)),
+            (Some(how), Some(at)) => format!("{breaks} It was {how} on {}.", moment(at)),
+            _ => breaks.to_owned(),
         }
     }
 
     fn never_in_words(&self) -> String {
-        let never = "No line of this ledger says that this node ever carried the order out.";
+        let never = match self.ledger.broken {
+            None => "No line of this ledger says that this node ever carried the order out.",
+            Some(_) => "No line before the broken one says that this node ever carried the order out.",
+        };
         match self.clock.due {
             None => never.to_owned(),
             Some(due) if due < self.made => {

@@ -665,6 +665,7 @@ fn a_report_says_all_that_the_ledger_says_of_its_order() {
     let clock = &case.clock;
     assert_eq!((clock.effective, clock.margin_seconds), (Some(at(12)), Some(30 * 86_400 - 12)));
     assert!(clock.in_words.contains("That is in time: 29 days 23 hours before the deadline"), "{}", clock.in_words);
+    assert!(clock.in_words.contains(" Of the targets 2 began later than that: see the table"), "{}", clock.in_words);
     assert!(clock.in_words.ends_with("It was lifted on 2026-12-28 11:06:40 UTC."), "{}", clock.in_words);
     assert_eq!(case.outcomes(), [1, 1, 1]);
     let targets: Vec<_> = case.targets.iter().map(|case| (case.target.as_str(), case.effective)).collect();
@@ -748,11 +749,56 @@ fn a_page_stands_alone_and_nothing_hostile_acts_in_it() {
         BLOCKED,
         "www.a.example A",
         "bailiwick ledger verify",
+        "“list” the names in a file",
     ] {
         assert!(page.contains(good), "{good} is not in the page");
     }
+    assert!(!page.contains("more than a page can show"));
     let (open, closed) = (page.matches("<tr").count(), page.matches("</tr>").count());
     assert!(open == closed && page.matches("<table").count() == page.matches("</table>").count());
+}
+
+#[test]
+fn a_break_in_carrying_out_is_said() {
+    let desk = Desk::new();
+    let ledger = desk.open();
+    let activated = || Happening::OrderActivated {
+        order: "it-1".to_owned(),
+        generation: 2,
+        received: at(60),
+        due: None,
+        targets: Vec::new(),
+    };
+    let loaded = Happening::OrderLoaded(facts("it-1"));
+    let suspended = Happening::OrderSuspended { order: "it-1".to_owned() };
+    for (second, happening) in [(0, loaded), (1, activated()), (2, suspended), (3, activated())] {
+        ledger.record(at(second), Event::Order(happening));
+    }
+    ledger.close(PATIENCE);
+    let words = report::Case::gather(&desk.octets()[..], desk.key(), "it-1", at(9)).clock.in_words;
+    for said in ["59 seconds before the date on which it was received", "It was not carried out all the time since"] {
+        assert!(words.contains(said), "{words}");
+    }
+    assert!(words.contains(" Of the targets 1 began at no time that the ledger tells"), "{words}");
+}
+
+#[test]
+fn a_page_of_very_many_probes_counts_all_and_shows_what_is_wrong() {
+    let (desk, key) = a_case();
+    let mut case = report::Case::gather(&desk.octets()[..], key, "it-1", at(50 * 86_400));
+    let (right, wrong) = (case.probes[0].clone(), case.probes[1].clone());
+    case.probes = (0..20_000).map(|line| report_probe(if line == 9_000 { &wrong } else { &right }, line)).collect();
+    let page = page::page(&case);
+    assert!(page.contains("20000 probes: 19999 answered as the order demands") && page.contains(">1 wrongly<"));
+    assert_eq!(page.matches("<tr class=\"has-octets\">").count(), 501);
+    assert!(page.contains("blocked outside") && page.len() < 1_000_000, "{}", page.len());
+    for day in ["2026-11-18", "2026-11-19"] {
+        assert!(page.contains(&format!("<td>{day}</td>")), "{day}");
+    }
+}
+
+fn report_probe(like: &probed::ProbeCase, line: u64) -> probed::ProbeCase {
+    probed::ProbeCase { line, at: at(line as i64 * 5), ..like.clone() }
 }
 
 #[test]

@@ -18,12 +18,13 @@ pub fn sentence(event: &Event) -> String {
     printable(&sentence)
 }
 
-/// A text without control characters and without what turns the direction of what follows (Unicode Bidirectional
-/// Algorithm): it came from outside, and must not look like something else.
+/// A text without control characters, without what ends a line, and without what turns the direction of what follows
+/// (Unicode Bidirectional Algorithm): it came from outside, and must not look like something else.
 #[must_use]
 pub fn printable(text: &str) -> String {
     let misleads = |each: char| {
-        each.is_control() || matches!(each, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        each.is_control()
+            || matches!(each, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     };
     text.replace(misleads, "\u{fffd}")
 }
@@ -43,8 +44,8 @@ fn happened(happening: &Happening) -> String {
         }
         Happening::OrderActivated { order, generation, targets, due, .. } => {
             let due = due.map_or_else(String::new, |due| format!(", due {}", moment(due)));
-            let count = counted(targets.len(), "target");
-            format!("order {order} carried out from now on: {count}, by policy generation {generation}{due}")
+            let count = counted(targets.len(), "group");
+            format!("order {order} carried out from now on: {count} of targets, by policy generation {generation}{due}")
         }
         Happening::OrderSuspended { order } => format!("order {order} suspended"),
         Happening::OrderLifted { order } => format!("order {order} lifted"),

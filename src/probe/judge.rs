@@ -12,6 +12,10 @@ use crate::dns::{Ede, Qtype};
 use crate::policy::index::Covers;
 use crate::policy::order::{Effect, Order};
 
+/// RCODEs of an answer that found something, or that nothing is there (RFC 1035 §4.1.1).
+const NOERROR: u16 = 0;
+const NXDOMAIN: u16 = 3;
+
 /// What came of a probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Outcome {
@@ -43,8 +47,15 @@ impl Outcome {
     }
 }
 
-/// Judges the answer to a question about an order, asked from inside or outside of its jurisdiction.
-pub(super) fn judge(order: &Order, question: &Question, inside: bool, octets: &[u8]) -> Outcome {
+/// Judges the answer to a question about an order, asked from inside or outside of its jurisdiction. `goes_first` says
+/// of another order's id whether that one's answer stands for both where both block a name.
+pub(super) fn judge(
+    order: &Order,
+    question: &Question,
+    inside: bool,
+    octets: &[u8],
+    goes_first: impl Fn(&str) -> bool,
+) -> Outcome {
     let Ok(answer) = Message::from_vec(octets) else {
         return Outcome::Wrong("what came is not a DNS message".to_owned());
     };
@@ -53,11 +64,29 @@ pub(super) fn judge(order: &Order, question: &Question, inside: bool, octets: &[
     }
     match (blocking_order(&answer), inside) {
         (Some(id), true) if id == order.id => effect(order, question, &answer),
-        (Some(id), true) => Outcome::Right(Some(format!("blocked by order {id}, which goes first"))),
-        (None, true) => Outcome::Wrong(format!("a client inside is not blocked: {}", answer.metadata.response_code)),
+        (Some(id), true) if goes_first(&id) => Outcome::Right(Some(format!("blocked by order {id}, which goes first"))),
+        (Some(id), true) => Outcome::Wrong(format!("blocked by order {id} alone, which does not go first")),
+        (None, _) => not_blocked(question, inside, &answer),
         (Some(id), false) if id == order.id => Outcome::Wrong("a client outside is blocked".to_owned()),
         (Some(id), false) => Outcome::Right(Some(format!("blocked by order {id}"))),
-        (None, false) => Outcome::Right(Some(format!("not blocked: {}", answer.metadata.response_code))),
+    }
+}
+
+/// What it means that no order blocked. Outside that is right only where there was something to block: an upstream that
+/// fails says neither.
+fn not_blocked(question: &Question, inside: bool, answer: &Message) -> Outcome {
+    let rcode = answer.metadata.response_code;
+    if let Some((_, planted)) = question.planted()
+        && !answer.answers.iter().any(|record| address(&record.data) == Some(planted))
+    {
+        return Outcome::None(format!("the made-up name has not got its address: {rcode}"));
+    }
+    if inside {
+        return Outcome::Wrong(format!("a client inside is not blocked: {rcode}"));
+    }
+    match rcode.into() {
+        NOERROR | NXDOMAIN => Outcome::Right(Some(format!("not blocked by an order: {rcode}"))),
+        _ => Outcome::None(format!("not blocked by an order, but nothing was found either: {rcode}")),
     }
 }
 
@@ -137,7 +166,11 @@ mod tests {
                 Ok(permitted) => Answer::local(&permitted.query().echo, &Local::not_cached()).write(MANNER, &mut out),
                 Err(block) => Answer::block(&block).write(MANNER, &mut out),
             };
-            [true, false].map(|inside| judge(order, &question, inside, &out).word())
+            // What found nothing says nothing; what is not ours to answer is refused here.
+            if out[3] & 0xf == 5 && !out.windows(6).any(|octets| octets == b"order ") {
+                out[3] &= 0xf0;
+            }
+            [true, false].map(|inside| judge(order, &question, inside, &out, |_| true).word())
         });
         judged.collect()
     }
@@ -178,15 +211,55 @@ mod tests {
     }
 
     #[test]
+    fn what_only_an_order_behind_it_blocks_is_not_carried_out() {
+        let asked = order("jurisdiction = ['*']");
+        let other = Order { id: "other".to_owned(), ..asked.clone() };
+        let (policy, now) = (policy(&other), "2026-11-22T00:00:00Z".parse().unwrap());
+        let question = sample::of(&policy, 0, now).remove(0);
+        let query = Query::read(question.octets(), Transport::Dot).unwrap();
+        let block = policy.admit(query, View { country: None }, now, |_| {}).unwrap_err();
+        let mut out = BytesMut::new();
+        let _ = Answer::block(&block).write(MANNER, &mut out);
+        for (goes_first, outcome) in [(true, "right"), (false, "wrong")] {
+            let said = judge(&asked, &question, true, &out, |id| id == "other" && goes_first);
+            assert_eq!(said.word(), outcome);
+        }
+    }
+
+    #[test]
+    fn what_was_not_found_says_nothing() {
+        let order = order("jurisdiction = ['*']");
+        let questions = sample::of(&policy(&order), 0, "2026-11-22T00:00:00Z".parse().unwrap());
+        let (named, planted): (Vec<_>, Vec<_>) = questions.iter().partition(|question| question.planted().is_none());
+        let answered = |question: &Question, address: [u8; 4], rcode: u8, inside: bool| {
+            let mut octets = made::address(&question.name, address.into(), 60);
+            octets[..2].copy_from_slice(&question.octets()[..2]);
+            octets[3] |= rcode;
+            judge(&order, question, inside, &octets, |_| true).word()
+        };
+        let elsewhere = [198, 51, 100, 1];
+        for (rcode, outside) in [(0, "right"), (3, "right"), (2, "none"), (5, "none"), (4, "none")] {
+            assert_eq!(answered(named[0], elsewhere, rcode, false), outside, "RCODE {rcode}");
+            assert_eq!(answered(named[0], elsewhere, rcode, true), "wrong", "RCODE {rcode}");
+        }
+        // The made-up name has its address in the cache alone, and may have been pushed out of it.
+        let planted = planted[0];
+        for (inside, there) in [(true, "wrong"), (false, "right")] {
+            assert_eq!(answered(planted, elsewhere, 0, inside), "none");
+            assert_eq!(answered(planted, [192, 0, 2, 0], 0, inside), there);
+        }
+    }
+
+    #[test]
     fn what_is_no_answer_is_wrong_wherever_it_ends() {
         let order = order("jurisdiction = ['*']");
         let question = sample::of(&policy(&order), 0, "2026-11-22T00:00:00Z".parse().unwrap()).remove(0);
         let whole = made::address(&question.name, [192, 0, 2, 1].into(), 60);
         for cut in 0..=whole.len() {
-            assert_eq!(judge(&order, &question, true, &whole[..cut]).word(), "wrong", "cut at {cut}");
+            assert_eq!(judge(&order, &question, true, &whole[..cut], |_| true).word(), "wrong", "cut at {cut}");
         }
         let mut echoed = whole;
         echoed[..2].copy_from_slice(&question.octets()[..2]);
-        assert_eq!(judge(&order, &question, false, &echoed).word(), "right");
+        assert_eq!(judge(&order, &question, false, &echoed, |_| true).word(), "right");
     }
 }

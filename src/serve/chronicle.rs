@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use crate::digest::Digest;
 use crate::ledger::{Event, Ledger, Ticket};
 use crate::policy::Policy;
-use crate::policy::register::{Happening, Register, Told};
+use crate::policy::register::{Facts, Happening, Register, Told};
 use crate::policy::report::{ClockLine, OrderLine};
 
 /// The most happenings that wait for the ledger; past it the oldest are given up, which the ledger complains of itself.
@@ -36,7 +36,7 @@ pub(super) struct Chronicle {
     saving: Mutex<Saved>,
     /// The folder is another's from now on.
     has_ended: AtomicBool,
-    /// Orders that are carried out from now on and wait to be probed.
+    /// Orders that are carried out from now on, or in another way, and wait to be probed.
     activated: Mutex<BTreeSet<String>>,
     has_activated: Notify,
 }
@@ -86,7 +86,10 @@ impl Chronicle {
             if !is_quiet {
                 log(&told.happening);
             }
-            if let Happening::OrderActivated { order, .. } = &told.happening {
+            // An amendment may change what is answered, and to whom, without a new target.
+            if let Happening::OrderActivated { order, .. } | Happening::OrderAmended(Facts { order, .. }) =
+                &told.happening
+            {
                 lock(&self.activated).insert(order.clone());
                 self.has_activated.notify_one();
             }
@@ -172,13 +175,9 @@ impl Chronicle {
         self.has_ended.store(true, Ordering::Relaxed);
     }
 
-    /// Waits until orders are carried out that were not before.
-    pub(super) async fn until_activated(&self) {
+    /// Waits for orders that are carried out from now on, again, or in another way; each is told once.
+    pub(super) async fn activated(&self) -> BTreeSet<String> {
         self.has_activated.notified().await;
-    }
-
-    /// The orders that are carried out and were not before; each is told once.
-    pub(super) fn take_activated(&self) -> BTreeSet<String> {
         mem::take(&mut lock(&self.activated))
     }
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::chronicle::Chronicle;
 use crate::ledger::{Event, Ledger, Note};
@@ -17,6 +17,10 @@ use crate::telemetry::health::Health;
 
 /// How often every order in force is probed.
 const EVERY: Duration = Duration::from_secs(3_600);
+
+/// Between an order and the next: an hour has room for tens of thousands, and a start with as many takes no more of the
+/// machine than a few handshakes at a time.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// How often it is looked whether an order that was found wrong is still in force.
 const LOOK: Duration = Duration::from_secs(1);
@@ -46,6 +50,15 @@ pub(super) fn places(bound: &[Bound], doh_path: &str) -> Vec<Place> {
     Protocol::ALL.into_iter().filter_map(first).map(place).collect()
 }
 
+/// Orders that wait for their probes: what has come into force goes before the hourly round, and is not asked for twice.
+#[derive(Debug, Default)]
+struct Turns {
+    /// The last to come into force is the last here and the first to be probed: a start with very many keeps nobody
+    /// waiting who comes after it.
+    activated: Vec<String>,
+    round: BTreeSet<String>,
+}
+
 /// What the last probes of each order found wrong.
 #[derive(Debug, Default)]
 struct Wrongs(BTreeMap<String, String>);
@@ -62,24 +75,21 @@ impl Proving {
         Self { prober: Prober::new(Arc::clone(&pipeline), places), pipeline, chronicle, ledger, health }
     }
 
-    /// Probes everything at once and every hour, and between what has come into force; never ends.
+    /// Probes everything at once and every hour, and before the rest what has come into force; never ends.
     pub(super) async fn run(self) {
-        let mut wrongs = Wrongs::default();
+        let (mut turns, mut wrongs) = (Turns::default(), Wrongs::default());
         let mut every = interval(EVERY);
         let mut look = interval(LOOK);
         every.set_missed_tick_behavior(MissedTickBehavior::Delay);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let mut ids = tokio::select! {
-                _ = every.tick() => self.ids(),
-                () = self.chronicle.until_activated() => BTreeSet::new(),
-                _ = look.tick() => BTreeSet::new(),
-            };
-            ids.extend(self.chronicle.take_activated());
-            for id in ids {
-                let found = self.prober.probe(&id).await;
-                found.iter().for_each(|probed| self.note(probed));
-                wrongs.take(&id, &found);
+            // What a start finds in force is told first, so that the first round need not have it too.
+            tokio::select! {
+                biased;
+                ids = self.chronicle.activated() => turns.put_first(ids),
+                _ = every.tick() => turns.put(self.ids()),
+                _ = look.tick() => {}
+                () = sleep(PAUSE), if !turns.is_empty() => self.probe(turns.next(), &mut wrongs).await,
             }
             // One that is not in force any more is not wrong.
             if !wrongs.0.is_empty() {
@@ -87,6 +97,13 @@ impl Proving {
             }
             self.health.degrade("probe", wrongs.shown());
         }
+    }
+
+    async fn probe(&self, id: Option<String>, wrongs: &mut Wrongs) {
+        let Some(id) = id else { return };
+        let found = self.prober.probe(&id).await;
+        found.iter().for_each(|probed| self.note(probed));
+        wrongs.take(&id, &found);
     }
 
     fn ids(&self) -> BTreeSet<String> {
@@ -102,6 +119,26 @@ impl Proving {
         if probed.shows_effect() {
             self.chronicle.probed(&probed.probe.order, &probed.probe.target, probed.at);
         }
+    }
+}
+
+impl Turns {
+    fn put_first(&mut self, ids: BTreeSet<String>) {
+        self.round.retain(|id| !ids.contains(id));
+        self.activated.retain(|id| !ids.contains(id));
+        self.activated.extend(ids.into_iter().rev());
+    }
+
+    fn put(&mut self, ids: BTreeSet<String>) {
+        self.round.extend(ids.into_iter().filter(|id| !self.activated.contains(id)));
+    }
+
+    fn next(&mut self) -> Option<String> {
+        self.activated.pop().or_else(|| self.round.pop_first())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.activated.is_empty() && self.round.is_empty()
     }
 }
 
@@ -154,6 +191,21 @@ mod tests {
             note: Some("what".to_owned()),
         };
         Probed { at: Timestamp::UNIX_EPOCH, probe }
+    }
+
+    #[test]
+    fn what_comes_into_force_goes_before_the_round_and_is_probed_once() {
+        let ids = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect::<BTreeSet<_>>();
+        let mut turns = Turns::default();
+        turns.put_first(ids(&["b"]));
+        turns.put(ids(&["a", "b", "c", "d"]));
+        assert_eq!(turns.next().as_deref(), Some("b"));
+        assert_eq!(turns.next().as_deref(), Some("a"));
+        turns.put_first(ids(&["d", "e", "f"]));
+        turns.put_first(ids(&["e", "g"]));
+        let rest: Vec<_> = std::iter::from_fn(|| turns.next()).collect();
+        assert_eq!(rest, ["e", "g", "d", "f", "c"]);
+        assert!(turns.is_empty());
     }
 
     #[test]
