@@ -4,13 +4,19 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use super::read_file;
 
 /// The longest name of a copy's file, in octets: it and the ending of its temporary file fit in a file name (255).
 const FILE_NAME_OCTETS_MAX: usize = 240;
+
+/// Beside the copies of orders: which folder they were read from. No key's file begins with a dot.
+const READ_FROM: &str = ".read-from";
+
+/// The most octets of that: a number and a path.
+const READ_FROM_OCTETS_MAX: u64 = 8 << 10;
 
 /// A folder of copies, each under a key: the name of an order file, or that of a list.
 pub(super) struct Copies {
@@ -61,6 +67,26 @@ impl Copies {
         }
     }
 
+    /// Notes the folder that they are read from.
+    pub(super) fn note_read_from(&self, source: &Path) {
+        let (Some(folder), Some(identity)) = (&self.folder, identity_of(source)) else { return };
+        let file = folder.join(READ_FROM);
+        if read_file(&file, READ_FROM_OCTETS_MAX).is_ok_and(|noted| noted == identity) {
+            return;
+        }
+        // Where it cannot be kept, neither can the copies, and those tell of it.
+        let _ = write(&file, &identity);
+    }
+
+    /// Whether another folder stands where they were read from: what lay there is perhaps not mounted.
+    pub(super) fn were_read_from_another(&self, source: &Path) -> bool {
+        let noted =
+            self.folder.as_ref().and_then(|folder| read_file(&folder.join(READ_FROM), READ_FROM_OCTETS_MAX).ok());
+        let path = |identity: &[u8]| identity.splitn(2, |octet| *octet == b' ').nth(1).map(<[u8]>::to_vec);
+        let (Some(noted), Some(identity)) = (noted, identity_of(source)) else { return false };
+        path(&noted) == path(&identity) && noted != identity
+    }
+
     /// Whether any copy could not be kept or removed.
     pub(super) fn has_failed(&self) -> bool {
         self.failed.is_some()
@@ -83,6 +109,13 @@ impl Copies {
     fn path(&self, key: &OsStr) -> Option<PathBuf> {
         Some(self.folder.as_ref()?.join(file_name_of(key)?))
     }
+}
+
+/// The number of a folder and its path. Not the device's number: that may be another after each start of the machine.
+fn identity_of(folder: &Path) -> Option<Vec<u8>> {
+    let mut identity = format!("{} ", fs::metadata(folder).ok()?.ino()).into_bytes();
+    identity.extend(folder.as_os_str().as_bytes());
+    Some(identity)
 }
 
 /// The file name of a key: letters, digits, `-`, `_` and inner dots as they are, any other octet as `%` and two digits.
