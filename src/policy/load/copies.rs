@@ -24,12 +24,14 @@ pub(super) struct Copies {
     folder: Option<PathBuf>,
     /// Why copies could not be kept or removed: the first reason, and how often.
     failed: Option<(String, usize)>,
+    /// A copy has taken its name since the folder was last synced.
+    is_unsynced: bool,
 }
 
 impl Copies {
     /// The copies of one kind under a state folder, which is made with the first of them.
     pub(super) fn within(state: Option<&Path>, kind: &str) -> Self {
-        Self { folder: state.map(|state| state.join(kind)), failed: None }
+        Self { folder: state.map(|state| state.join(kind)), failed: None, is_unsynced: false }
     }
 
     /// The keys of all copies, sorted.
@@ -56,7 +58,8 @@ impl Copies {
         if self.folder.is_none() || self.read(key, octets.len() as u64).is_some_and(|copy| copy == octets) {
             return;
         }
-        let kept = self.path(key).ok_or(io::ErrorKind::InvalidFilename.into()).and_then(|path| write(&path, octets));
+        let kept = self.path(key).ok_or(io::ErrorKind::InvalidFilename.into()).and_then(|path| replace(&path, octets));
+        self.is_unsynced |= kept.is_ok();
         self.note(key, kept);
     }
 
@@ -92,8 +95,13 @@ impl Copies {
         self.failed.is_some()
     }
 
-    /// One warning at most: a full disk fails every copy alike.
-    pub(super) fn into_warnings(self) -> Option<String> {
+    /// Sees to it that all are on the disk: once for all of them, since it takes ten times as long as a copy. One warning
+    /// at most: a full disk fails every copy alike.
+    pub(super) fn into_warnings(mut self) -> Option<String> {
+        if self.is_unsynced {
+            let synced = self.folder.as_deref().map_or(Ok(()), sync_folder);
+            self.note(OsStr::new("."), synced);
+        }
         let (folder, (first, times)) = (self.folder?, self.failed?);
         let more = if times > 1 { format!(", and {} more", times - 1) } else { String::new() };
         Some(format!("{}: last good copies cannot be kept: {first}{more}", folder.display()))
@@ -153,6 +161,13 @@ fn key_of(name: &OsStr) -> Option<OsString> {
 /// Writes a file whole or not at all, even if the machine stops on the way: a new file, on the disk before it takes the
 /// old one's name.
 pub(in crate::policy) fn write(path: &Path, octets: &[u8]) -> io::Result<()> {
+    replace(path, octets)?;
+    // The rename is on the disk once its folder is.
+    path.parent().map_or(Ok(()), sync_folder)
+}
+
+/// The same, but for the folder: until that is on the disk, too, a machine that stops may bring back the old file.
+fn replace(path: &Path, octets: &[u8]) -> io::Result<()> {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::ErrorKind::InvalidFilename.into());
     };
@@ -166,8 +181,10 @@ pub(in crate::policy) fn write(path: &Path, octets: &[u8]) -> io::Result<()> {
     if written.is_err() {
         let _ = fs::remove_file(&temporary); // it may never have been made
     }
-    written?;
-    // The rename is on the disk once its folder is.
+    written
+}
+
+fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
