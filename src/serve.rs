@@ -135,6 +135,7 @@ impl Server {
             waiting: Vec::new(),
             looked: started,
             list_targets: loaded.files,
+            gone: loaded.gone,
         };
         Ok(Self { config, reloader, shared, bound, admin, health, started, ca, state, ledger })
     }

@@ -26,8 +26,9 @@ pub(super) enum Lead<'a> {
 /// not mean.
 ///
 /// With `addresses` also the addresses of A and AAAA records and the hints of SVCB and HTTPS records in the answer
-/// section; of the additional section those of names that an SVCB or HTTPS record of the answer section leads to. What
-/// else stands there is glue: the addresses of name servers that many share.
+/// section; of the additional section those of names that an SVCB or HTTPS record of the answer section leads to, all of
+/// them where a CNAME stands among them (RFC 9460 §4.2: the TargetName may be an alias). What else stands there is glue:
+/// the addresses of name servers that many share.
 pub(super) fn leads(qname: &Name, reply: &Reply<'_>, addresses: bool, mut each: impl FnMut(Lead<'_>)) {
     let mut last = qname.clone();
     let answers = usize::from(reply.header().counts[1]);
@@ -98,10 +99,12 @@ fn additional_addresses(reply: &Reply<'_>, each: &mut impl FnMut(Lead<'_>)) {
     if count == 0 {
         return;
     }
+    let is_alias = |record: &Record<'_>| record.section == Section::Additional && record.rtype == Qtype::CNAME;
+    let all_count = count > SERVICES_MAX || reply.records().any(|record| is_alias(&record));
     let leads_to = |owner: &Name| services.iter().flatten().any(|service| target_of(service).as_ref() == Some(owner));
     for record in reply.records().filter(|record| record.section == Section::Additional && record.class == Qclass::IN) {
         let Some((address, owner)) = address_of(&record).zip(record.owner().ok()) else { continue };
-        if count > SERVICES_MAX || leads_to(&owner) {
+        if all_count || leads_to(&owner) {
             each(Lead::Address(&owner, address));
         }
     }

@@ -15,6 +15,8 @@ pub use approvals::lists_without_digest;
 
 pub(super) use copies::write as write_whole;
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -201,6 +203,9 @@ pub struct Loaded {
     pub bulk: Bulk,
     /// The files of list targets, of orders that are pending or refused too: a load depends on them.
     pub files: Vec<PathBuf>,
+    /// The names of order files that are gone and were there at the load before: their orders stay until another load
+    /// finds them gone too.
+    pub gone: BTreeSet<OsString>,
     /// What an operator should know and nothing depends on: a vanished order, faults in a list, an order for a country
     /// that no source of origin tells, what an exemption does to an order, a database that has become old.
     pub warnings: Vec<String>,
@@ -222,6 +227,8 @@ pub struct Before {
     pub register: Register,
     /// The names of lists: those whose files have not changed since are neither read nor compiled again.
     pub bulk: Bulk,
+    /// The names of order files that the load before found gone; None: whichever is gone now lifts its order at once.
+    pub gone: Option<BTreeSet<OsString>>,
 }
 
 impl Before {
@@ -245,8 +252,8 @@ pub fn load(settings: &Settings, before: &Before, now: Timestamp) -> Loaded {
     let mut report = Report::default();
     let database = database::load(settings, before.database.as_ref(), &mut report);
     let mut desk = Desk::new(settings.state.as_deref(), &before.bulk);
-    let orders = orders::load(settings, before, &mut desk, now, &mut report);
-    gather(settings, orders, database, desk, report, now)
+    let (orders, gone) = orders::load(settings, before, &mut desk, now, &mut report);
+    Loaded { gone, ..gather(settings, orders, database, desk, report, now) }
 }
 
 /// The same of orders and files in hand: nothing is read from disk, nor kept there.
@@ -270,7 +277,8 @@ fn gather(
     warnings.extend(warnings::of_exemptions(settings, &held, &bulk, now));
     warnings.extend(warnings::of_origin(settings, &held, now));
     warnings.extend(database.as_ref().and_then(|database| database.warning(now)));
-    Loaded { settings: settings.clone(), orders, lists, bulk, files, database, warnings, refused }
+    let (settings, gone) = (settings.clone(), BTreeSet::new());
+    Loaded { settings, orders, lists, bulk, files, gone, database, warnings, refused }
 }
 
 /// What is found out on the way.
@@ -318,6 +326,7 @@ mod tests {
 
     use super::*;
     use crate::policy::order::Standing;
+    use crate::policy::tests::at;
 
     /// A machine: `orders/`, `state/` and `lists/` in a folder that cleans itself up.
     pub(super) struct Machine {
@@ -545,6 +554,64 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_is_being_replaced_lifts_nothing() {
+        let machine = Machine::new();
+        machine.write("orders/a.toml", order("x", "a.example"));
+        machine.write("orders/b.toml", order("y", "b.example"));
+        let after = |before: &Loaded| {
+            let (orders, gone) = (before.orders.clone(), Some(before.gone.clone()));
+            load(&machine.settings, &Before { orders, gone, ..Before::default() }, at(0))
+        };
+        let at_first = after(&machine.load_clean());
+        machine.remove("orders/a.toml");
+        let without_a = after(&at_first);
+        assert_eq!(seen(&without_a), seen(&at_first), "it may be on its way back");
+        assert_eq!((machine.warnings(&without_a), without_a.gone.len()), (vec![], 1));
+        assert!(machine.path("state/orders/a.toml").exists());
+        // A tool goes through the folder: one is back, the next one is gone.
+        machine.write("orders/a.toml", order("x", "c.example"));
+        machine.remove("orders/b.toml");
+        let without_b = after(&without_a);
+        assert_eq!(seen(&without_b), [entry("x", "c.example", false), entry("y", "b.example", false)]);
+        let at_last = after(&without_b);
+        assert_eq!(seen(&at_last), [entry("x", "c.example", false)]);
+        assert_eq!(machine.warnings(&at_last), ["orders/b.toml: the file is gone; its order y is lifted"]);
+        assert!(after(&at_last).gone.is_empty());
+    }
+
+    #[test]
+    fn an_empty_folder_in_place_of_the_one_with_the_orders_lifts_nothing() {
+        let machine = Machine::new();
+        machine.write("orders/a.toml", order("x", "a.example"));
+        machine.load_clean();
+        fs::rename(machine.path("orders"), machine.path("not-mounted")).unwrap();
+        fs::create_dir(machine.path("orders")).unwrap();
+        for _ in 0..2 {
+            let loaded = machine.load();
+            assert_eq!(seen(&loaded), [entry("x", "a.example", true)]);
+            let [mistake] = &machine.refused(&loaded)[..] else { panic!("one mistake: {:?}", loaded.refused) };
+            assert!(mistake.starts_with("orders: the folder of orders is empty and not the one"), "{mistake}");
+        }
+        fs::remove_dir(machine.path("orders")).unwrap();
+        fs::rename(machine.path("not-mounted"), machine.path("orders")).unwrap();
+        assert_eq!(seen(&machine.load_clean()), [entry("x", "a.example", false)]);
+        // Another folder that says of itself that there is none, and the same folder, are believed.
+        for own in [false, true] {
+            if !own {
+                fs::rename(machine.path("orders"), machine.path("old")).unwrap();
+                machine.write("orders/README", "");
+            } else {
+                machine.write("orders/a.toml", order("x", "a.example"));
+                machine.load_clean();
+                machine.remove("orders/a.toml");
+                machine.remove("orders/README");
+            }
+            let loaded = machine.load();
+            assert_eq!((seen(&loaded).len(), machine.warnings(&loaded).len()), (0, 1));
+        }
+    }
+
+    #[test]
     fn a_renamed_file_lifts_nothing() {
         let machine = Machine::new();
         machine.write("orders/a.toml", order("x", "a.example"));
@@ -728,7 +795,7 @@ mod tests {
         let count = |loaded: &Loaded| loaded.orders.len();
         // A name that begins with a dot is no order file's.
         assert_eq!(count(&machine.load_clean()), 4);
-        assert_eq!(fs::read_dir(machine.path("state/orders")).unwrap().count(), 4);
+        assert_eq!(fs::read_dir(machine.path("state/orders")).unwrap().count(), 4 + 1, "and where they are from");
         assert_eq!(count(&machine.load_clean()), 4, "each is known again by its copy's name");
     }
 
@@ -917,6 +984,16 @@ mod tests {
         assert_eq!((blocked(&loaded, "two.example"), blocked(&loaded, "three.example")), (None, is_in_list(1)));
         assert!(machine.warnings(&loaded)[0].starts_with("order x: 1 fault, the first at lists/a.txt:2:"));
         assert_eq!(machine.load_after(&loaded).warnings, loaded.warnings, "told again with each load");
+    }
+
+    #[test]
+    fn special_names_of_a_list_are_no_sample_of_it() {
+        let machine = Machine::new();
+        machine.write_order(&order_of_list("x", ""));
+        machine.write("lists/a.txt", "a.test\na.localhost\nb.example\n");
+        let policy = crate::policy::Policy::compile(&machine.load(), 1, at(0)).unwrap();
+        let sample: Vec<_> = policy.listed_sample(0, 0).iter().map(ToString::to_string).collect();
+        assert_eq!(sample, ["b.example"], "a probe of the others would find what we answer ourselves");
     }
 
     #[test]

@@ -181,12 +181,14 @@ fn is_missed(order: &Order, standing: Standing, was_effective: bool) -> bool {
 
 fn line(policy_order: &PolicyOrder, record: Option<&Record>, now: Timestamp) -> OrderLine {
     let LoadedOrder { order, pending, digest, fate, approvals, .. } = &policy_order.loaded;
+    // Its file, or one of its lists, as it is now does not count.
+    let is_pending = *fate == Fate::Copy || (*fate == Fate::AsWritten && !pending.is_empty());
     let approved = record.and_then(|record| record.approved.as_ref()).filter(|approval| approval.digest == *digest);
     OrderLine {
         id: order.id.clone(),
         issuer: order.issuer.clone(),
         reference: order.reference.clone(),
-        state: if *fate == Fate::Copy { "pending" } else { order.standing(now).as_str() },
+        state: if is_pending { "pending" } else { order.standing(now).as_str() },
         jurisdiction: order.jurisdiction.codes(),
         targets: policy_order.rules,
         received: order.received,

@@ -1,5 +1,7 @@
 //! Follows the files of the configuration: what has changed is read, compiled, put in force.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -49,6 +51,8 @@ pub(super) struct Reloader {
     pub(super) looked: Timestamp,
     /// The files of orders' list targets.
     pub(super) list_targets: Vec<PathBuf>,
+    /// The names of order files that the last load found gone.
+    pub(super) gone: BTreeSet<OsString>,
 }
 
 /// A file as it was when it was last looked at; None: it was not there.
@@ -88,8 +92,13 @@ impl Reloader {
             let found = self.prints();
             if asked || found != prints {
                 prints = found;
-                let folders = self.folders();
+                let (folders, gone) = (self.folders(), self.gone.clone());
                 self.reload().await;
+                // What is gone for the first time lifts nothing yet; another look tells whether it is being replaced.
+                if !self.gone.is_subset(&gone) {
+                    prints.clear();
+                    stirred.notify_one();
+                }
                 // Files that are followed from now on are not among the prints, so they are read once more: they may
                 // have changed since they were read just now.
                 if folders != self.folders() {
@@ -177,13 +186,14 @@ impl Reloader {
         let (chronicle, health) = (Arc::clone(&self.chronicle), self.health.clone());
         let books = self.books.clone();
         let generation = pipeline.policy().generation() + 1;
+        let gone = Some(self.gone.clone());
         // Off the runtime: a million names of a list that has changed take a second. The old policy is dropped there too.
         let made = tokio::task::spawn_blocking(move || {
             let now = Timestamp::now();
             let orders = pipeline.policy().orders().iter().map(|order| order.loaded.clone()).collect();
             let held = pipeline.policy();
             let (bulk, database) = (held.bulk(), held.database().cloned());
-            let before = load::Before { orders, register: chronicle.register(), bulk, database };
+            let before = load::Before { orders, register: chronicle.register(), bulk, database, gone };
             let loaded = load::load(&settings, &before, now);
             let policy = Policy::compile(&loaded, generation, now)?;
             let rules = policy.rules();
@@ -198,6 +208,7 @@ impl Reloader {
                 tracing::info!(generation, rules, orders = loaded.orders.len(), "policy in force");
                 tell_loaded(&self.health, &loaded);
                 self.list_targets = loaded.files;
+                self.gone = loaded.gone;
             }
             Ok(Err(what)) => self.health.degrade("orders", Some(format!("{what}; the policy stays as it was"))),
             Err(error) => {
@@ -300,6 +311,8 @@ fn wrong_with_orders(loaded: &Loaded) -> Option<String> {
         fate(pending(Fate::Draft), "until then it is a draft, and not carried out"),
         fate(pending(Fate::StaysLifted), "until then it stays lifted"),
         fate(pending(Fate::Copy), "its last good copy stays in force"),
+        // The order counts as it is written; what does not is a list of its.
+        fate(pending(Fate::AsWritten), "its last good copy stays in force"),
     ];
     join(told)
 }
@@ -376,6 +389,7 @@ mod tests {
     use crate::policy::load::{ListSettings, Settings};
     use crate::policy::order::Effect;
     use crate::policy::origin::{Database, mmdb};
+    use crate::policy::register::Register;
 
     const ORDER: &str = "id = 'x'\nissuer = 'Example Court'\njurisdiction = ['*']\nreceived = 2026-01-01T00:00:00Z\n\
                          state = 'in-force'\n[[target]]\nsubtree = ['a.example']\n";
@@ -448,6 +462,26 @@ mod tests {
         fs::remove_dir_all(folder.path().join("orders")).unwrap();
         let (_, reason) = &told()[1];
         assert!(reason.ends_with("correct [policy] orders; the orders stay as they were"), "{reason}");
+    }
+
+    #[test]
+    fn a_list_of_an_order_that_no_longer_counts_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let (settings, _) = machine(folder.path());
+        let file = folder.path().join("listed.txt");
+        fs::write(&file, "listed.example\n").unwrap();
+        let list = format!("list = {{ file = '{}', format = 'domains', covers = 'exact' }}\n", file.display());
+        fs::write(folder.path().join("orders/x.toml"), ORDER.to_owned() + &list).unwrap();
+        let loaded = load::load(&settings, &load::Before::default(), Timestamp::now());
+        assert_eq!(told(folder.path(), &settings, &loaded.orders), []);
+        fs::write(&file, "").unwrap();
+        let what =
+            "listed.txt: has no rule; an order's list names at least one name; its last good copy stays in force";
+        assert_eq!(told(folder.path(), &settings, &loaded.orders), [("orders", what.to_owned())]);
+        let loaded = load::load(&settings, &load::Before::default(), Timestamp::now());
+        let policy = Policy::compile(&loaded, 1, Timestamp::now()).unwrap();
+        let lines = policy.order_lines(&Register::default(), Timestamp::now());
+        assert_eq!((lines[0].state, lines[0].pending.len()), ("pending", 1));
     }
 
     #[test]

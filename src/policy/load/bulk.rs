@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::ListSettings;
 use super::print::Print;
 use crate::digest::Digest;
-use crate::dns::Name;
+use crate::dns::{Name, special};
 use crate::mistake::Mistake;
 use crate::policy::index::{Builder, Covers, Draft, Part, Rule, SourceId};
 use crate::policy::list::{self, Fault, Format};
@@ -328,7 +328,8 @@ fn read(source: SourceId, choice: &Choice, octets: &[u8], builder: &mut Builder)
     let mut sample = Vec::new();
     let rule = |name: &Name, line| {
         rules += 1;
-        if sample.len() < SAMPLE_MAX {
+        // A special name is answered before policy is asked: a probe of it would find no block.
+        if sample.len() < SAMPLE_MAX && special::zone_of(name).is_none() {
             sample.push(name.clone());
         }
         builder.add(name, Rule { source, line, covers: wanted.covers });

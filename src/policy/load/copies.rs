@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use super::read_file;
@@ -12,18 +12,26 @@ use super::read_file;
 /// The longest name of a copy's file, in octets: it and the ending of its temporary file fit in a file name (255).
 const FILE_NAME_OCTETS_MAX: usize = 240;
 
+/// Beside the copies of orders: which folder they were read from. No key's file begins with a dot.
+const READ_FROM: &str = ".read-from";
+
+/// The most octets of that: a number and a path.
+const READ_FROM_OCTETS_MAX: u64 = 8 << 10;
+
 /// A folder of copies, each under a key: the name of an order file, or that of a list.
 pub(super) struct Copies {
     /// None: nothing is kept, and nothing is there.
     folder: Option<PathBuf>,
     /// Why copies could not be kept or removed: the first reason, and how often.
     failed: Option<(String, usize)>,
+    /// A copy has taken its name since the folder was last synced.
+    is_unsynced: bool,
 }
 
 impl Copies {
     /// The copies of one kind under a state folder, which is made with the first of them.
     pub(super) fn within(state: Option<&Path>, kind: &str) -> Self {
-        Self { folder: state.map(|state| state.join(kind)), failed: None }
+        Self { folder: state.map(|state| state.join(kind)), failed: None, is_unsynced: false }
     }
 
     /// The keys of all copies, sorted.
@@ -50,7 +58,8 @@ impl Copies {
         if self.folder.is_none() || self.read(key, octets.len() as u64).is_some_and(|copy| copy == octets) {
             return;
         }
-        let kept = self.path(key).ok_or(io::ErrorKind::InvalidFilename.into()).and_then(|path| write(&path, octets));
+        let kept = self.path(key).ok_or(io::ErrorKind::InvalidFilename.into()).and_then(|path| replace(&path, octets));
+        self.is_unsynced |= kept.is_ok();
         self.note(key, kept);
     }
 
@@ -61,13 +70,38 @@ impl Copies {
         }
     }
 
+    /// Notes the folder that they are read from.
+    pub(super) fn note_read_from(&self, source: &Path) {
+        let (Some(folder), Some(identity)) = (&self.folder, identity_of(source)) else { return };
+        let file = folder.join(READ_FROM);
+        if read_file(&file, READ_FROM_OCTETS_MAX).is_ok_and(|noted| noted == identity) {
+            return;
+        }
+        // Where it cannot be kept, neither can the copies, and those tell of it.
+        let _ = write(&file, &identity);
+    }
+
+    /// Whether another folder stands where they were read from: what lay there is perhaps not mounted.
+    pub(super) fn were_read_from_another(&self, source: &Path) -> bool {
+        let noted =
+            self.folder.as_ref().and_then(|folder| read_file(&folder.join(READ_FROM), READ_FROM_OCTETS_MAX).ok());
+        let path = |identity: &[u8]| identity.splitn(2, |octet| *octet == b' ').nth(1).map(<[u8]>::to_vec);
+        let (Some(noted), Some(identity)) = (noted, identity_of(source)) else { return false };
+        path(&noted) == path(&identity) && noted != identity
+    }
+
     /// Whether any copy could not be kept or removed.
     pub(super) fn has_failed(&self) -> bool {
         self.failed.is_some()
     }
 
-    /// One warning at most: a full disk fails every copy alike.
-    pub(super) fn into_warnings(self) -> Option<String> {
+    /// Sees to it that all are on the disk: once for all of them, since it takes ten times as long as a copy. One warning
+    /// at most: a full disk fails every copy alike.
+    pub(super) fn into_warnings(mut self) -> Option<String> {
+        if self.is_unsynced {
+            let synced = self.folder.as_deref().map_or(Ok(()), sync_folder);
+            self.note(OsStr::new("."), synced);
+        }
         let (folder, (first, times)) = (self.folder?, self.failed?);
         let more = if times > 1 { format!(", and {} more", times - 1) } else { String::new() };
         Some(format!("{}: last good copies cannot be kept: {first}{more}", folder.display()))
@@ -83,6 +117,13 @@ impl Copies {
     fn path(&self, key: &OsStr) -> Option<PathBuf> {
         Some(self.folder.as_ref()?.join(file_name_of(key)?))
     }
+}
+
+/// The number of a folder and its path. Not the device's number: that may be another after each start of the machine.
+fn identity_of(folder: &Path) -> Option<Vec<u8>> {
+    let mut identity = format!("{} ", fs::metadata(folder).ok()?.ino()).into_bytes();
+    identity.extend(folder.as_os_str().as_bytes());
+    Some(identity)
 }
 
 /// The file name of a key: letters, digits, `-`, `_` and inner dots as they are, any other octet as `%` and two digits.
@@ -120,6 +161,13 @@ fn key_of(name: &OsStr) -> Option<OsString> {
 /// Writes a file whole or not at all, even if the machine stops on the way: a new file, on the disk before it takes the
 /// old one's name.
 pub(in crate::policy) fn write(path: &Path, octets: &[u8]) -> io::Result<()> {
+    replace(path, octets)?;
+    // The rename is on the disk once its folder is.
+    path.parent().map_or(Ok(()), sync_folder)
+}
+
+/// The same, but for the folder: until that is on the disk, too, a machine that stops may bring back the old file.
+fn replace(path: &Path, octets: &[u8]) -> io::Result<()> {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::ErrorKind::InvalidFilename.into());
     };
@@ -133,8 +181,10 @@ pub(in crate::policy) fn write(path: &Path, octets: &[u8]) -> io::Result<()> {
     if written.is_err() {
         let _ = fs::remove_file(&temporary); // it may never have been made
     }
-    written?;
-    // The rename is on the disk once its folder is.
+    written
+}
+
+fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 

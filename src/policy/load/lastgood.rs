@@ -82,6 +82,11 @@ impl<'a> LastGood<'a> {
         self.previous_by_id.get(id).copied()
     }
 
+    /// All of them.
+    pub(super) fn previous_orders(&self) -> impl Iterator<Item = &'a LoadedOrder> {
+        self.previous_by_id.values().copied()
+    }
+
     /// The last copy of an order that had its approvals.
     pub(super) fn approved(&self, id: &str) -> Option<LoadedOrder> {
         let previous = self.previous_by_id.get(id).filter(|loaded| !loaded.approved_by.is_empty());

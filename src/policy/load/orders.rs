@@ -25,14 +25,15 @@ pub(super) const ORDER_OCTETS_MAX: u64 = 4 << 20;
 /// The most files in the folder of orders, signatures and whatever else lies there included.
 const FILES_MAX: usize = 200_000;
 
-/// Every order, by file name, and each file that cannot be read as a mistake.
+/// Every order, by file name, and each file that cannot be read as a mistake. Beside them the names of the files that
+/// are gone for the first time: their orders are as they were.
 pub(super) fn load(
     settings: &Settings,
     before: &Before,
     lists: &mut Lists<'_>,
     now: Timestamp,
     report: &mut Report,
-) -> Vec<LoadedOrder> {
+) -> (Vec<LoadedOrder>, BTreeSet<OsString>) {
     let mut last_good = LastGood::of(settings, before);
     let folder = find(settings, &last_good, report);
     let approver = Approver::new(settings, &before.register, &folder.signatures);
@@ -40,16 +41,17 @@ pub(super) fn load(
     approver.refuse_lists_without_digest(&mut found);
     found.iter_mut().for_each(|file| file.demand_lists(lists));
     let mut ids = refuse_second_ids(&mut found, &last_good);
-    lift_vanished(&mut found, &ids, &mut last_good, approver.asks(), now, report);
+    let (held, gone) = hold_first_gone(&found, &mut ids, &last_good, before);
+    lift_vanished(&mut found, &held, &ids, &mut last_good, approver.asks(), now, report);
     let mut desk = Desk { approver, last_good, ids: &mut ids, report };
-    let mut orders: Vec<_> = found.into_iter().filter_map(|file| desk.settle(file)).collect();
+    let mut orders: Vec<_> = found.into_iter().filter_map(|file| desk.settle(file)).chain(held).collect();
     if folder.is_readable {
         desk.settle_missing(&mut orders, now);
     }
     orders.sort_by(|one, other| (&one.order.file, &one.order.id).cmp(&(&other.order.file, &other.order.id)));
     let Desk { last_good, report, .. } = desk;
     report.warnings.extend(last_good.into_warnings());
-    orders
+    (orders, gone)
 }
 
 /// What is in the folder of orders.
@@ -81,24 +83,38 @@ impl Found {
 }
 
 /// Reads every order file, by file name. Where the folder itself cannot be read, each order that was good before stands
-/// for a file that cannot be read: a folder that is not mounted lifts no order.
+/// for a file that cannot be read: a folder that is not mounted lifts no order. Nor does the empty one that then stands
+/// in its place.
 fn find(settings: &Settings, last_good: &LastGood, report: &mut Report) -> Folder {
     let Some(folder) = settings.orders.as_deref() else {
         return Folder { files: Vec::new(), signatures: BTreeSet::new(), is_readable: true };
     };
-    let error = match order_files(folder) {
+    let what = match order_files(folder) {
+        Ok((names, _)) if names.is_empty() && is_stand_in(folder, last_good) => STAND_IN.to_owned(),
         Ok((names, signatures)) => {
+            if !names.is_empty() {
+                last_good.copies.note_read_from(folder);
+            }
             let files = names.into_iter().map(|name| read(folder, name)).collect();
             return Folder { files, signatures, is_readable: true };
         }
-        Err(error) => error,
+        Err(error) => format!("the folder of orders cannot be read ({error}); make it, or correct [policy] orders"),
     };
-    let what = format!("the folder of orders cannot be read ({error}); make it, or correct [policy] orders");
     let mistakes = vec![Mistake::of_file(folder, what)];
     report.refuse(mistakes.clone());
     let names = last_good.file_names().into_iter();
     let files = names.map(|file_name| Found { file_name, order: Err(mistakes.clone()) }).collect();
     Folder { files, signatures: BTreeSet::new(), is_readable: false }
+}
+
+/// The mistake of an empty folder that is not the one in which the orders were.
+const STAND_IN: &str = "the folder of orders is empty and not the one that they were in, which lifts nothing; \
+                        mount that one, or put any file into this one";
+
+/// Whether a folder is empty to the last file, and another than the orders were read from.
+fn is_stand_in(folder: &Path, last_good: &LastGood) -> bool {
+    let is_empty = || fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none());
+    last_good.copies.were_read_from_another(folder) && is_empty() && !last_good.file_names().is_empty()
 }
 
 /// The names of the order files in a folder, sorted, and those of signatures. Dot-files, editors' backups and whatever
@@ -197,17 +213,42 @@ pub(super) fn place_of(
     Some((text, find(table.get_ref())?))
 }
 
+/// The orders whose files are gone since the load before, as they were, and the names of those files. What replaces a
+/// file by removing it first must not lift its order: two loads in a row have to find it gone.
+fn hold_first_gone(
+    found: &[Found],
+    ids: &mut HashMap<String, PathBuf>,
+    last_good: &LastGood,
+    before: &Before,
+) -> (Vec<LoadedOrder>, BTreeSet<OsString>) {
+    let Some(known) = &before.gone else { return Default::default() };
+    let here: HashSet<&OsString> = found.iter().map(|file| &file.file_name).collect();
+    let (mut held, mut gone) = (Vec::new(), BTreeSet::new());
+    for loaded in last_good.previous_orders().filter(|loaded| !ids.contains_key(&loaded.order.id)) {
+        let name = loaded.order.file.file_name().map(OsStr::to_owned);
+        let Some(name) = name.filter(|name| !here.contains(name)) else { continue };
+        if !known.contains(&name) {
+            held.push(loaded.clone());
+        }
+        gone.insert(name);
+    }
+    ids.extend(held.iter().map(|loaded| (loaded.order.id.clone(), loaded.order.file.clone())));
+    (held, gone)
+}
+
 /// Lifts the orders whose files are gone: the copy of each is removed, with a warning unless another file has its id.
 /// Where approvals are asked for, an approved order that is not over stays: its file is as one that cannot be read.
 fn lift_vanished(
     found: &mut Vec<Found>,
+    held: &[LoadedOrder],
     ids: &HashMap<String, PathBuf>,
     last_good: &mut LastGood,
     asks: bool,
     now: Timestamp,
     report: &mut Report,
 ) {
-    let here: HashSet<OsString> = found.iter().map(|file| file.file_name.clone()).collect();
+    let held = held.iter().filter_map(|loaded| Some(loaded.order.file.file_name()?.to_owned()));
+    let here: HashSet<OsString> = found.iter().map(|file| file.file_name.clone()).chain(held).collect();
     for file_name in last_good.file_names().into_iter().filter(|name| !here.contains(name)) {
         let Some(order) = last_good.order(&file_name).filter(|held| !ids.contains_key(&held.order.id)) else {
             last_good.copies.remove(&file_name);
