@@ -47,6 +47,10 @@ pub struct Record {
     /// When it first counted as approved here, and by whose keys; None: it never did, or nothing asked for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approved: Option<Approval>,
+    /// Octets that were approved once and that others have replaced since, the last ones last, at most
+    /// [`SUPERSEDED_MAX`]: signatures on those say nothing of today.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub superseded: Vec<Digest>,
     /// From when it was first carried out on this node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effective: Option<Timestamp>,
@@ -62,6 +66,20 @@ pub struct Record {
     /// Its targets, by [`super::order::Target::key`].
     #[serde(default)]
     pub targets: BTreeMap<String, TargetRecord>,
+}
+
+/// The most versions of an order that are known to be superseded; the first of more are forgotten.
+pub const SUPERSEDED_MAX: usize = 1_000;
+
+impl Record {
+    /// Takes an approval in place of the one there may be.
+    pub(super) fn approve(&mut self, approval: Approval) {
+        if let Some(before) = self.approved.replace(approval) {
+            self.superseded.push(before.digest);
+            let excess = self.superseded.len().saturating_sub(SUPERSEDED_MAX);
+            self.superseded.drain(..excess);
+        }
+    }
 }
 
 /// Who approved an order's file, and when that was seen.

@@ -19,6 +19,10 @@ use crate::sign;
 /// A lift or a suspension takes one person: what was blocked by mistake is not blocked until the second is found.
 const APPROVALS_OF_A_LIFT: usize = 1;
 
+/// The mistake of a version that another has replaced.
+const SUPERSEDED: &str = "is an earlier version, whose signatures count no more; say in a comment that it is back, and \
+                          since when, and have it signed anew";
+
 /// The most signatures that count nothing of which a mistake tells why.
 const TOLD_MAX: usize = 3;
 
@@ -70,6 +74,9 @@ impl<'a> Approver<'a> {
         let (by, odd) = self.signers(&order.file, octets);
         let need = self.need_of(order.state);
         let approvals = Some(Approvals { have: by.len(), need, by: by.clone() });
+        if self.is_superseded(&order.id, Digest::of(octets)) {
+            return Judged { by: Vec::new(), approvals, lacking: Some(Mistake::of_file(&order.file, SUPERSEDED)) };
+        }
         if by.len() >= need {
             return Judged { by, approvals, lacking: None };
         }
@@ -88,6 +95,16 @@ impl<'a> Approver<'a> {
             State::Suspended | State::Lifted => APPROVALS_OF_A_LIFT,
             State::Draft | State::Trial | State::InForce => self.need,
         }
+    }
+
+    /// Whether these octets were approved once and have been replaced since. Their signatures lie about for whoever would
+    /// undo a suspension alone.
+    fn is_superseded(&self, id: &str, digest: Digest) -> bool {
+        let record = self.register.orders.get(id);
+        record.is_some_and(|record| {
+            record.superseded.contains(&digest)
+                && record.approved.as_ref().is_none_or(|approved| approved.digest != digest)
+        })
     }
 
     fn remembered(&self, id: &str, digest: Digest, held: Option<&LoadedOrder>) -> Option<Vec<String>> {
@@ -353,6 +370,29 @@ pub(super) mod tests {
             node.sign("orders/x.toml", &["anna"]);
             assert_eq!(node.turn(), ["x before.example: in-force by anna carl"]);
         }
+    }
+
+    #[test]
+    fn an_earlier_version_takes_new_signatures_to_come_back() {
+        let mut node = Node::approved();
+        let first = order("x", "before.example");
+        let [anna, bert] =
+            ["anna", "bert"].map(|name| fs::read(node.machine.path(&format!("orders/x.toml.{name}.minisig"))));
+        node.machine.write("orders/x.toml", first.replace("in-force", "suspended"));
+        node.sign("orders/x.toml", &["anna"]);
+        assert_eq!(node.turn(), ["x before.example: suspended by anna"]);
+        // The octets of before, and the signatures on them that lay about.
+        node.machine.write("orders/x.toml", &first);
+        node.machine.write("orders/x.toml.anna.minisig", anna.unwrap());
+        node.machine.write("orders/x.toml.bert.minisig", bert.unwrap());
+        for _ in 0..2 {
+            assert_eq!(node.turn(), ["x before.example: pending, suspended by anna"]);
+            assert!(node.pending().starts_with("orders/x.toml: is an earlier version, "), "{}", node.pending());
+            node.restart();
+        }
+        node.machine.write("orders/x.toml", format!("# Back since 22 November 2026.\n{first}"));
+        node.sign("orders/x.toml", &["anna", "bert"]);
+        assert_eq!(node.turn(), ["x before.example: in-force by anna bert"]);
     }
 
     #[test]

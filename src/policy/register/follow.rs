@@ -102,7 +102,7 @@ impl Look<'_> {
         if let Some(approval) = self.approval(record) {
             let (digest, by) = (approval.digest, approval.by.clone());
             tell(Happening::OrderApproved { order: order.id.clone(), digest, by });
-            record.approved = Some(approval);
+            record.approve(approval);
         }
         self.follow_standing(record, is_new, &mut tell);
         self.follow_targets(record, told);
@@ -114,6 +114,7 @@ impl Look<'_> {
             standing: String::new(),
             loaded: self.now,
             approved: None,
+            superseded: Vec::new(),
             effective: None,
             recorded: false,
             probed: None,
