@@ -63,6 +63,9 @@ pub(super) fn judge(
         return Outcome::Wrong("what came answers another query".to_owned());
     }
     match (blocking_order(&answer), inside) {
+        (Some(id), true) if id == order.id && question.is_exempt => {
+            Outcome::Wrong("blocked, though an exemption of the operator's spares the name".to_owned())
+        }
         (Some(id), true) if id == order.id => effect(order, question, &answer),
         (Some(id), true) if goes_first(&id) => Outcome::Right(Some(format!("blocked by order {id}, which goes first"))),
         (Some(id), true) => Outcome::Wrong(format!("blocked by order {id} alone, which does not go first")),
@@ -80,6 +83,9 @@ fn not_blocked(question: &Question, inside: bool, answer: &Message) -> Outcome {
         && !answer.answers.iter().any(|record| address(&record.data) == Some(planted))
     {
         return Outcome::None(format!("the made-up name has not got its address: {rcode}"));
+    }
+    if inside && question.is_exempt {
+        return Outcome::None("an exemption of the operator's spares the name from this order".to_owned());
     }
     if inside {
         return Outcome::Wrong(format!("a client inside is not blocked: {rcode}"));
@@ -201,6 +207,19 @@ mod tests {
     fn what_is_not_blocked_is_wrong_inside_and_right_outside() {
         let order = order("jurisdiction = ['IT']");
         assert_eq!(judged(&order, &order), [["wrong", "right"]; 2]);
+    }
+
+    #[test]
+    fn what_an_exemption_spares_is_neither() {
+        let order = order("jurisdiction = ['IT']");
+        let mut question = sample::of(&policy(&order), 0, "2026-11-22T00:00:00Z".parse().unwrap()).remove(0);
+        question.is_exempt = true;
+        let mut clean = made::address(&question.name, [192, 0, 2, 1].into(), 60);
+        clean[..2].copy_from_slice(&question.octets()[..2]);
+        assert_eq!(
+            [true, false].map(|inside| judge(&order, &question, inside, &clean, |_| true).word()),
+            ["none", "right"]
+        );
     }
 
     #[test]

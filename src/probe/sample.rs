@@ -9,7 +9,7 @@ use rand::seq::IndexedRandom as _;
 use crate::dns::{Name, Qtype, made};
 use crate::policy::Policy;
 use crate::policy::index::Covers;
-use crate::policy::order::{Order, Standing, Target};
+use crate::policy::order::{Standing, Target};
 
 /// A question about a target.
 #[derive(Debug, Clone)]
@@ -22,6 +22,8 @@ pub(super) struct Question {
     pub(super) qtype: Qtype,
     /// What the order means of it.
     pub(super) covers: Covers,
+    /// Whether an exemption of the operator's keeps the order from it.
+    pub(super) is_exempt: bool,
     /// The address that the answer would have, for a target of addresses.
     address: Option<IpAddr>,
     octets: Vec<u8>,
@@ -31,7 +33,7 @@ impl Question {
     fn new(target: &Target, name: Name, covers: Covers, address: Option<IpAddr>) -> Self {
         let qtype = address.map_or(Qtype::A, made::qtype_of);
         let octets = made::query(rand::rng().random(), &name, qtype);
-        Self { target: target.key(), name, qtype, covers, address, octets }
+        Self { target: target.key(), name, qtype, covers, is_exempt: false, address, octets }
     }
 
     /// The same where another target of the order means more of the name: that one decides.
@@ -57,22 +59,23 @@ pub(super) fn of(policy: &Policy, number: usize, now: Timestamp) -> Vec<Question
     let in_force = |(_, target): &(usize, &Target)| order.standing_of(target, now) == Standing::InForce;
     let targets = order.targets.iter().enumerate().filter(in_force);
     targets
-        .flat_map(|(place, target)| of_target(policy, order, target, &policy.listed_sample(number, place), now))
+        .flat_map(|(place, target)| of_target(target, &policy.listed_sample(number, place)))
         .map(|question| {
             let covers = policy.covers(number, &question.name, now);
-            question.widened(covers)
+            let is_exempt = policy.exempts(&order.id, &question.name, now);
+            Question { is_exempt, ..question.widened(covers) }
         })
         .collect()
 }
 
-/// Of each kind of thing that the target is about the first, and one at random. What an exemption spares is not asked for.
-fn of_target(policy: &Policy, order: &Order, target: &Target, listed: &[Name], now: Timestamp) -> Vec<Question> {
+/// Of each kind of thing that the target is about the first, and one at random.
+fn of_target(target: &Target, listed: &[Name]) -> Vec<Question> {
     let covers = target.list.as_ref().map_or(Covers::Subtree, |list| list.covers);
     let names = few(&target.names).map(|(name, covers, _)| (name.clone(), *covers));
     let under = few(&target.labels)
         .filter_map(|(label, _)| Some((Name::from_text(&format!("{label}.com")).ok()?, Covers::Subtree)));
     let listed = few(listed).map(|name| (name.clone(), covers));
-    let asked = names.chain(under).chain(listed).filter(|(name, _)| !policy.exempts(&order.id, name, now));
+    let asked = names.chain(under).chain(listed);
     let asked = asked.map(|(name, covers)| Question::new(target, name, covers, None));
     let addresses = few(&target.addresses).filter_map(|(prefix, _)| Some((made_up()?, prefix.addr())));
     asked.chain(addresses.map(|(name, address)| Question::new(target, name, Covers::Subtree, Some(address)))).collect()
@@ -95,6 +98,7 @@ mod tests {
     use super::super::tests::order;
     use super::*;
     use crate::policy::load::{self, LoadedOrder};
+    use crate::policy::order::Order;
 
     fn policy(order: Order, exempt: &[&str]) -> Policy {
         let mut loaded = load::load(&load::Settings::default(), &load::Before::default(), Timestamp::UNIX_EPOCH);
@@ -130,9 +134,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_exempt_is_not_asked_for() {
+    fn what_is_exempt_is_asked_for_as_such() {
         let policy = policy(order("jurisdiction = ['IT']"), &["a.example.org"]);
-        assert_eq!(asked(&policy, "2026-11-30T00:00:00Z"), ["b.example.org", "192.0.2.0", "2001:db8::1"]);
+        let questions = of(&policy, 0, "2026-11-30T00:00:00Z".parse().unwrap());
+        let exempt = questions.iter().filter(|question| question.is_exempt).map(|question| question.name.to_string());
+        assert_eq!((exempt.collect::<Vec<_>>(), questions.len()), (vec!["a.example.org".to_owned()], 4));
     }
 
     #[test]
