@@ -319,7 +319,14 @@ fn development_names(config: &Config) -> Vec<String> {
 fn load_all(config: &Config, register: &Register, now: Timestamp) -> Result<Loaded, Refusal> {
     let before = load::Before { register: register.clone(), ..load::Before::default() };
     let loaded = load::load(&config.policy, &before, now);
-    if loaded.refused.is_empty() { Ok(loaded) } else { Err(not_started(&loaded)) }
+    if may_start(&loaded) { Ok(loaded) } else { Err(not_started(&loaded)) }
+}
+
+/// Whether nothing was refused but a folder of orders that cannot be read, whose orders have their copies: a folder that
+/// is not mounted yet keeps nobody from serving.
+fn may_start(loaded: &Loaded) -> bool {
+    let is_folder = |mistake: &Mistake| Some(&mistake.file) == loaded.settings.orders.as_ref();
+    loaded.refused.iter().all(|mistake| is_folder(mistake) && !loaded.orders.is_empty())
 }
 
 /// The mistakes, and what they mean for the start. Of a folder that cannot be read its own line says all.
@@ -397,6 +404,27 @@ fn shared(
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_that_cannot_be_read_starts_with_the_copies_of_its_orders() {
+        let folder = tempfile::tempdir().unwrap();
+        let (orders, state) = (folder.path().join("orders"), folder.path().join("state"));
+        let settings =
+            load::Settings { orders: Some(orders.clone()), state: Some(state.clone()), ..load::Settings::default() };
+        let load = || load::load(&settings, &load::Before::default(), Timestamp::now());
+        assert!(!may_start(&load()), "there is no copy");
+        std::fs::create_dir(&orders).unwrap();
+        let order = "id = 'x'\nissuer = 'Court'\njurisdiction = ['*']\nreceived = 2026-01-01T00:00:00Z\n\
+                     state = 'in-force'\n[[target]]\nsubtree = ['a.example']\n";
+        std::fs::write(orders.join("a.toml"), order).unwrap();
+        assert!(may_start(&load()));
+        std::fs::rename(&orders, folder.path().join("away")).unwrap();
+        let loaded = load();
+        assert!(may_start(&loaded) && loaded.orders.len() == 1 && !loaded.refused.is_empty());
+        std::fs::create_dir(&orders).unwrap();
+        std::fs::write(orders.join("b.toml"), "id = 1").unwrap();
+        assert!(!may_start(&load()), "a file without a copy");
+    }
 
     #[test]
     fn a_start_that_fails_says_so() {
