@@ -80,7 +80,7 @@ enum Command {
         json: bool,
     },
     /// Sign an order's file, or make a key to sign with
-    #[command(after_help = SIGN_EXAMPLES)]
+    #[command(after_help = SIGN_EXAMPLES, override_usage = SIGN_USAGE)]
     Sign(Sign),
     /// What took effect when, from the ledger in the state folder: checked, or printed
     #[command(subcommand, after_help = LEDGER_EXAMPLES)]
@@ -117,13 +117,18 @@ struct Explain {
 }
 
 const SIGN_EXAMPLES: &str = "\
-Signatures and keys are in minisign's format; that tool makes and verifies them too. A new secret key is encrypted only
-with a --password-file; its file is its owner's alone. With [policy] approvals = N an order's file counts when N keys of
-[[policy.key]] have signed it. A file with a mistake in it is not signed.
+Signatures and keys are in minisign's format; that tool makes and verifies them too. A new secret
+key is encrypted only with a --password-file; its file is its owner's alone. With [policy]
+approvals = N an order's file counts when N keys of [[policy.key]] have signed it. A file with a
+mistake in it is not signed.
 
 Examples:
-  bailiwick sign --new anna --out keys                            make keys/anna.key and keys/anna.pub
-  bailiwick sign config/orders/it.toml --key keys/anna.key        write config/orders/it.toml.anna.minisig";
+  bailiwick sign --new anna --out keys             make keys/anna.key and keys/anna.pub
+  bailiwick sign orders/it.toml --key anna.key     write orders/it.toml.anna.minisig";
+
+const SIGN_USAGE: &str = "\
+bailiwick sign FILE --key KEY [--name NAME] [--password-file FILE]
+       bailiwick sign --new NAME [--out DIR] [--password-file FILE]";
 
 #[derive(Debug, Args)]
 struct Sign {
@@ -148,14 +153,15 @@ struct Sign {
 }
 
 const LEDGER_EXAMPLES: &str = "\
-The file alone is read; no server is asked. Each line has the SHA-256 of the line before and an Ed25519 signature.
-Against the node's own operator a ledger proves nothing without a head that was written down elsewhere: /metrics has it.
+The file alone is read; no server is asked. Each line has the SHA-256 of the line before and an
+Ed25519 signature. Against the node's own operator a ledger proves nothing without a head that was
+written down elsewhere: /metrics has it.
 
 Examples:
-  bailiwick ledger key                                       the public key, for whoever is to check
-  bailiwick ledger verify --head 9f86d0…                     nothing changed, and nothing cut off since that head
-  bailiwick ledger verify copy.jsonl --key 11qYAY…           somewhere else, from the file and the key
-  bailiwick ledger report it-milan-2022-torrents > it.html   what was ordered, and when it took effect, for a court";
+  bailiwick ledger key                                       the public key, to be given away
+  bailiwick ledger verify --head 9f86d0…                     nothing changed, or cut off since
+  bailiwick ledger verify copy.jsonl --key 11qYAY…           elsewhere, by the file and the key
+  bailiwick ledger report it-milan-2022-torrents > it.html   what was ordered, and when it began";
 
 #[derive(Debug, Subcommand)]
 enum LedgerCommand {
@@ -169,8 +175,9 @@ enum LedgerCommand {
     },
     /// Print every line, unchecked, a sentence each
     Show {
-        #[command(flatten)]
-        ledger: Ledger,
+        /// The ledger; without it, ledger.jsonl in [state] folder
+        #[arg(value_name = "FILE")]
+        file: Option<PathBuf>,
         /// Print the lines as they are
         #[arg(long)]
         json: bool,
@@ -204,8 +211,8 @@ struct Ledger {
 }
 
 const CERTS_EXAMPLES: &str = "\
-Writes server.pem (the chain) and server.key; and ca.pem and ca.key, unless they are there. No client trusts such a CA
-by itself: give it ca.pem.
+Writes server.pem (the chain) and server.key; and ca.pem and ca.key, unless they are there. No
+client trusts such a CA by itself: give it ca.pem.
 
 Examples:
   bailiwick certs localhost 127.0.0.1 ::1
@@ -302,8 +309,8 @@ fn ledger(config: &Path, command: LedgerCommand) -> Outcome {
     let proof = |Ledger { file, key }| Proof { config: config.to_owned(), file, key };
     let told = match command {
         LedgerCommand::Verify { ledger, head } => proof::verify(&proof(ledger), head.as_ref()),
-        LedgerCommand::Show { ledger, json } => {
-            let shown = proof::show(&proof(ledger), json, &mut io::stdout().lock());
+        LedgerCommand::Show { file, json } => {
+            let shown = proof::show(&proof(Ledger { file, key: None }), json, &mut io::stdout().lock());
             shown.map(|()| (String::new(), None))
         }
         LedgerCommand::Report { order, file, key, json } => {
@@ -398,6 +405,20 @@ mod tests {
     }
 
     #[test]
+    fn no_text_is_wrapped_a_second_time() {
+        fn texts(command: &clap::Command) -> Vec<String> {
+            let own = command.get_after_help().map(ToString::to_string);
+            own.into_iter().chain(command.get_subcommands().flat_map(texts)).collect()
+        }
+        let texts = texts(&CommandLine::command());
+        assert!(texts.len() > 5, "{texts:?}");
+        // Where no terminal is known, clap wraps at 100 columns.
+        for line in texts.iter().flat_map(|text| text.lines()) {
+            assert!(line.chars().count() <= 98, "{line}");
+        }
+    }
+
+    #[test]
     fn without_a_command_it_serves() {
         let plain = line(&[]).unwrap();
         assert!(plain.command.is_none());
@@ -436,6 +457,7 @@ mod tests {
         assert_eq!(line(&["preview"]).unwrap_err(), Usage::InvalidSubcommand);
         assert_eq!(line(&["--verbose"]).unwrap_err(), Usage::UnknownArgument);
         assert_eq!(line(&["certs"]).unwrap_err(), Usage::MissingRequiredArgument);
+        assert_eq!(line(&["ledger", "show", "--key", "a"]).unwrap_err(), Usage::UnknownArgument);
         assert_eq!(line(&["--log-format", "xml"]).unwrap_err(), Usage::InvalidValue);
     }
 

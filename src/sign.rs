@@ -48,6 +48,11 @@ impl PublicKey {
         Ok(Self { octets })
     }
 
+    /// The key in the text of a file: that of minisign has a comment above it.
+    fn in_file(text: &str) -> Option<Self> {
+        text.lines().find_map(|line| Self::from_text(line.trim()).ok())
+    }
+
     /// Whether both are the same key, whatever number each goes by.
     #[must_use]
     pub fn is_same_key(&self, other: &Self) -> bool {
@@ -147,10 +152,15 @@ impl SecretKey {
             (Err(error), None) if error.to_string().contains("encrypted") => {
                 return Err("is encrypted; name the file of its password with --password-file".to_owned());
             }
-            (Err(error), None) => Err(error),
-            (Err(_), Some(password)) => boxed().into_secret_key(Some(password.to_owned())),
+            (Err(error), Some(password)) if error.to_string().contains("encrypted") => {
+                let opened = boxed().into_secret_key(Some(password.to_owned()));
+                opened.map_err(|_| "is not opened by this password; correct the one in --password-file")
+            }
+            (Err(_), _) => {
+                Err("is not a secret key in minisign's format; name the one that `bailiwick sign --new` made")
+            }
         };
-        let key = key.map_err(|error| format!("is not a secret key in minisign's format: {error}"))?;
+        let key = key?;
         let public = minisign::PublicKey::from_secret_key(&key).map_err(|error| error.to_string())?;
         Ok(Self { key, public })
     }
@@ -253,7 +263,11 @@ mod tests {
         }
         let (_, text) = SecretKey::make("anna", None).unwrap();
         for cut in 0..text.trim_end().len() {
-            assert!(SecretKey::read(&text[..cut], None).is_err(), "cut at {cut}");
+            let what = SecretKey::read(&text[..cut], None).err().unwrap();
+            assert_eq!(
+                what, "is not a secret key in minisign's format; name the one that `bailiwick sign --new` made",
+                "{cut}"
+            );
         }
     }
 
@@ -261,7 +275,7 @@ mod tests {
     fn an_encrypted_key_takes_its_password() {
         let (_, text) = SecretKey::make("anna", Some("open")).unwrap();
         assert!(SecretKey::read(&text, None).err().unwrap().contains("--password-file"));
-        assert!(SecretKey::read(&text, Some("shut")).err().unwrap().contains("Wrong password"));
+        assert!(SecretKey::read(&text, Some("shut")).err().unwrap().contains("is not opened by this password"));
         let secret = SecretKey::read(&text, Some("open")).unwrap();
         let signature = secret.sign(b"octets", "a.toml", now()).unwrap();
         assert_eq!(secret.public().verify(b"octets", signature.as_bytes()), Ok(()));

@@ -449,7 +449,10 @@ fn the_list_of_an_order_is_followed_as_the_order_is() {
     let text = order("agcom", "*", "", "");
     let list = format!("list = {{ file = '{file}', format = 'domains', covers = 'subtree' }}");
     server.write("orders/a.toml", &text.replace("subtree = ['']", &list));
-    until("waited for", || reason(&server, "orders").contains("lists/agcom.txt: cannot be read"));
+    until("waited for", || {
+        let reason = reason(&server, "orders");
+        reason.contains("orders/a.toml:") && reason.contains("lists/agcom.txt cannot be read")
+    });
     server.write("lists/agcom.txt", "one.example\n");
     until("in force", || rcode(&server, OTHER, "www.one.example") == NXDOMAIN);
     until("in order", || is_ok(&server));
@@ -694,7 +697,9 @@ fn a_mistaken_order_is_not_signed() {
     for words in
         [&["sign"][..], &["sign", "it.toml"], &["sign", "--new", "a", "--key", "b"], &["sign", "a", "--new", "b"]]
     {
-        assert_eq!(run(keys.path(), words).code, Some(2), "{words:?}");
+        let ran = run(keys.path(), words);
+        assert_eq!(ran.code, Some(2), "{words:?}");
+        assert!(ran.err.contains("sign FILE --key KEY") && ran.err.contains("sign --new NAME"), "{}", ran.err);
     }
 }
 
@@ -767,6 +772,8 @@ fn check_tells_every_mistake_with_its_place() {
     assert!(ran.err.lines().all(|line| line.starts_with("warning: ")), "{}", ran.err);
     assert!(ran.err.contains("order a is for IT") && ran.err.contains("certs/server.pem: not there yet"));
     assert!(!folder.path().join("certs").exists() && !folder.path().join("state").exists(), "check writes nothing");
+    write("m.txt", "");
+    assert_eq!(check().out, "1 of 1 order in force, 1 list, 1 rule\n");
     write("orders/a.toml", &good.replace("'IT'", "'XX'").replace("'in-force'", "'inforce'"));
     write("m.txt", "good.example\na..b\nc d\n");
     fs::create_dir(folder.path().join("certs")).unwrap();

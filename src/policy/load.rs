@@ -962,10 +962,11 @@ mod tests {
         let mut loaded = machine.load_clean();
         assert_eq!((blocked(&loaded, "www.two.example"), loaded.files.len()), (is_in_list(2), 1));
         for (change, what) in [
-            (Some(""), format!("lists/a.txt: {}", lists::EMPTY)),
-            (Some("<html>"), "lists/a.txt: is a web page, not a list; see where it is downloaded from".to_owned()),
-            (None, "lists/a.txt: cannot be read: No such file or directory (os error 2)".to_owned()),
+            (Some(""), lists::EMPTY),
+            (Some("<html>"), "is a web page, not a list; see where it is downloaded from"),
+            (None, "cannot be read: No such file or directory (os error 2); put the file there, or correct the name"),
         ] {
+            let what = format!("orders/a.toml:7:1: its list lists/a.txt {what}");
             match change {
                 Some(text) => machine.write("lists/a.txt", text),
                 None => machine.remove("lists/a.txt"),
@@ -1000,7 +1001,8 @@ mod tests {
     fn an_order_whose_list_was_never_there_is_refused_and_the_order_before_stays_whole() {
         let machine = Machine::new();
         machine.write_order(&order_of_list("x", ""));
-        let mistake = "lists/a.txt: cannot be read: No such file or directory (os error 2)";
+        let mistake = "orders/a.toml:7:1: its list lists/a.txt cannot be read: No such file or directory (os error 2); \
+                       put the file there, or correct the name";
         let loaded = machine.load();
         assert_eq!((loaded.orders.len(), machine.refused(&loaded)), (0, vec![mistake.to_owned()]));
         assert_eq!(loaded.files, [machine.path("lists/a.txt")], "it is waited for");
@@ -1027,8 +1029,8 @@ mod tests {
         machine.write("lists/a.txt", "two.example");
         let digest = Digest::of(b"two.example");
         let told = format!(
-            "orders/a.toml:7:1: the SHA-256 of lists/a.txt is not this one but {digest}; put back the file that is \
-             meant, or correct sha256"
+            "orders/a.toml:7:1: its list lists/a.txt has another SHA-256, {digest}; put back the file that is meant, or \
+             correct sha256"
         );
         for loaded in [machine.load(), machine.load_after(&first)] {
             assert_eq!(machine.pending(&loaded.orders[0].pending), [told.as_str()]);
@@ -1038,7 +1040,9 @@ mod tests {
         machine.write_order(&pinned("three.example").replace("Example Court", "Another Court"));
         for loaded in [machine.load(), machine.load_after(&first)] {
             assert_eq!((loaded.orders[0].order.issuer.as_str(), loaded.refused.len()), ("Example Court", 0));
-            assert!(!loaded.orders[0].pending.is_empty());
+            let told = machine.pending(&loaded.orders[0].pending);
+            assert!(told[0].starts_with("orders/a.toml:7:1: its list lists/a.txt has another SHA-256, "), "{told:?}");
+            assert!(told[1].starts_with("orders/a.toml: its list "), "the line would be the copy's: {told:?}");
             assert_eq!(blocked(&loaded, "one.example"), is_in_list(1));
         }
         machine.write("lists/a.txt", "three.example");

@@ -142,9 +142,9 @@ fn check_names(config: &Config, certificates: &Certificates, report: &mut Report
 /// What is in force, in a line.
 pub(super) fn summary(policy: &Policy, now: Timestamp) -> String {
     let (in_force, all, lists) = (policy.orders_in_force(now), policy.orders().len(), policy.lists().len());
+    let rules = policy.rules();
     let s = |count| if count == 1 { "" } else { "s" };
     let database = policy.database().map(|loaded| format!(", {}", Ground::Database(loaded.database.built())));
-    let rules = policy.rules();
-    format!("{in_force} of {all} order{} in force, {lists} list{}, {rules} rules", s(all), s(lists))
+    format!("{in_force} of {all} order{} in force, {lists} list{}, {rules} rule{}", s(all), s(lists), s(rules))
         + &database.unwrap_or_default()
 }

@@ -475,8 +475,8 @@ mod tests {
         let loaded = load::load(&settings, &load::Before::default(), Timestamp::now());
         assert_eq!(told(folder.path(), &settings, &loaded.orders), []);
         fs::write(&file, "").unwrap();
-        let what =
-            "listed.txt: has no rule; an order's list names at least one name; its last good copy stays in force";
+        let what = "orders/x.toml:8:1: its list listed.txt has no rule; an order's list names at least one name; its last \
+                    good copy stays in force";
         assert_eq!(told(folder.path(), &settings, &loaded.orders), [("orders", what.to_owned())]);
         let loaded = load::load(&settings, &load::Before::default(), Timestamp::now());
         let policy = Policy::compile(&loaded, 1, Timestamp::now()).unwrap();

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use super::{SecretKey, check_name, signature_file};
+use super::{PublicKey, SecretKey, check_name, signature_file};
 
 /// The most octets of a key's or a password's file.
 const KEY_OCTETS_MAX: u64 = 4 << 10;
@@ -93,7 +93,19 @@ pub fn sign(
 fn read_key(wanted: &Wanted<'_>) -> Result<SecretKey, String> {
     let password = wanted.password.map(read_password).transpose()?;
     let text = read_text(wanted.key, KEY_OCTETS_MAX)?;
-    SecretKey::read(&text, password.as_deref()).map_err(|what| format!("{}: {what}", wanted.key.display()))
+    let shown = wanted.key.display();
+    if PublicKey::in_file(&text).is_some() {
+        return Err(format!("{shown}: is a public key; sign with the secret one{}", secret_beside(wanted.key)));
+    }
+    SecretKey::read(&text, password.as_deref()).map_err(|what| format!("{shown}: {what}"))
+}
+
+/// `, NAME.key`, where a public key's file is `NAME.pub`.
+fn secret_beside(public: &Path) -> String {
+    match public.extension() {
+        Some(ending) if ending == "pub" => format!(", {}", public.with_extension("key").display()),
+        _ => String::new(),
+    }
 }
 
 /// The first line of a file: an editor adds the end of it.
@@ -149,7 +161,6 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
-    use crate::sign::PublicKey;
 
     fn now() -> Timestamp {
         "2026-11-22T00:00:00Z".parse().unwrap()
@@ -202,6 +213,12 @@ mod tests {
         let refused = |wanted: &Wanted<'_>| sign(wanted, now(), |_| vec![]).unwrap_err().remove(0);
         assert!(refused(&Wanted { name: Some("a/b"), ..wanted }).contains("--name"));
         assert!(refused(&Wanted { key: &file, ..wanted }).contains("a.toml: is not a secret key"));
+        let (public, named) = (path("anna.pub"), path("anna.key"));
+        let what = format!("{}: is a public key; sign with the secret one, {}", public.display(), named.display());
+        assert_eq!(refused(&Wanted { key: &public, ..wanted }), what);
+        fs::copy(&public, path("public")).unwrap();
+        let what = refused(&Wanted { key: &path("public"), ..wanted });
+        assert!(what.ends_with("public: is a public key; sign with the secret one"), "{what}");
         assert!(refused(&Wanted { file: folder.path(), ..wanted }).contains("cannot be read"));
         assert!(refused(&Wanted { file: &path("b.toml"), ..wanted }).contains("b.toml: cannot be read"));
     }

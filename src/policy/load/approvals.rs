@@ -519,6 +519,9 @@ pub(super) mod tests {
         node.machine.settings.approvals = 0;
         let loaded = node.load_at(0);
         let [mistake] = &node.machine.refused(&loaded)[..] else { panic!("one mistake: {:?}", loaded.refused) };
-        assert!(mistake.starts_with("a.txt: cannot be read"), "it is asked for no more: {mistake}");
+        assert!(
+            mistake.starts_with("orders/x.toml:8:1: its list a.txt cannot be read"),
+            "it is asked for no more: {mistake}"
+        );
     }
 }

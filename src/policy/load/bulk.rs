@@ -156,16 +156,30 @@ impl Wanted {
         self.sha256.is_none_or(|sha256| sha256 == digest)
     }
 
-    /// The mistake of octets that [`Self::takes`] does not.
-    pub(super) fn other_octets(&self, digest: Digest) -> Mistake {
-        let what = format!(
-            "the SHA-256 of {} is not this one but {digest}; put back the file that is meant, or correct sha256",
-            self.file.display()
-        );
+    /// A mistake about the whole file, told where an operator has to look: an order's list is told where the order
+    /// names it.
+    pub(super) fn mistake(&self, what: &str) -> Mistake {
         match &self.named_at {
-            Some((file, line)) => Mistake { file: file.clone(), line: *line as usize, column: 1, what },
+            Some((order, line)) => {
+                let what = format!("its list {} {what}", self.file.display());
+                Mistake { file: order.clone(), line: *line as usize, column: 1, what }
+            }
             None => Mistake::of_file(&self.file, what),
         }
+    }
+
+    /// The mistake of a file that cannot be had.
+    pub(super) fn unreadable(&self, what: &str) -> Mistake {
+        match self.named_at {
+            // What is too large says itself what to do.
+            Some(_) if !what.contains(';') => self.mistake(&format!("{what}; put the file there, or correct the name")),
+            _ => self.mistake(what),
+        }
+    }
+
+    /// The mistake of octets that [`Self::takes`] does not.
+    pub(super) fn other_octets(&self, digest: Digest) -> Mistake {
+        self.mistake(&format!("has another SHA-256, {digest}; put back the file that is meant, or correct sha256"))
     }
 }
 

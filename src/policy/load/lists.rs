@@ -117,7 +117,8 @@ impl<'a> Desk<'a> {
             match chosen {
                 Ok(chosen) if chosen.len() <= room => {
                     let pending = loaded.pending.len();
-                    loaded.pending.extend(chosen.iter().flat_map(|choice| choice.pending.iter().cloned()));
+                    let mistakes = chosen.iter().flat_map(|choice| choice.pending.iter().cloned());
+                    loaded.pending.extend(mistakes.map(|mistake| placed(mistake, loaded.fate)));
                     // A copy of its list stands for a part of the order.
                     if loaded.fate == Fate::AsWritten && loaded.pending.len() > pending {
                         loaded.fate = Fate::Copy;
@@ -126,7 +127,9 @@ impl<'a> Desk<'a> {
                     return true;
                 }
                 Ok(_) => report.refuse(vec![Mistake::of_file(&loaded.order.file, too_many())]),
-                Err(mistakes) => report.refuse(mistakes),
+                Err(mistakes) => {
+                    report.refuse(mistakes.into_iter().map(|mistake| placed(mistake, loaded.fate)).collect());
+                }
             }
             false
         });
@@ -197,16 +200,15 @@ impl<'a> Desk<'a> {
 
     /// The file, if it may be carried out.
     fn good(&mut self, wanted: &Wanted, empty: &str) -> Result<Arc<[u8]>, Mistake> {
-        let of_file = |what: &str| Mistake::of_file(&wanted.file, what);
-        let octets = self.octets(&wanted.file).map_err(|what| of_file(&what))?;
+        let octets = self.octets(&wanted.file).map_err(|what| wanted.unreadable(&what))?;
         if let Some(what) = list::why_no_list(&octets) {
-            return Err(of_file(what));
+            return Err(wanted.mistake(what));
         }
         let digest = Digest::of(&octets);
         if !wanted.takes(digest) {
             return Err(wanted.other_octets(digest));
         }
-        if list::has_rule(wanted.format, &octets) { Ok(octets) } else { Err(of_file(empty)) }
+        if list::has_rule(wanted.format, &octets) { Ok(octets) } else { Err(wanted.mistake(empty)) }
     }
 
     /// What was good before: the names that are compiled, which are never older than the copy on disk.
@@ -238,6 +240,11 @@ impl<'a> Desk<'a> {
         self.read.insert(file.to_owned(), octets.clone());
         octets
     }
+}
+
+/// The mistake of an order's list. The lines of a copy are not those of the file in whose place it stands.
+fn placed(mistake: Mistake, fate: Fate) -> Mistake {
+    if fate == Fate::Copy { Mistake::of_file(&mistake.file, mistake.what) } else { mistake }
 }
 
 fn too_many() -> String {
