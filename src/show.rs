@@ -40,7 +40,7 @@ pub(crate) fn orders(told: &Value) -> String {
         if order["overdue"] == true {
             shown += "  overdue: a deadline is past, and what it is for is not carried out\n";
         }
-        let held = if order["state"] == "pending" { "its last good copy is in force; " } else { "" };
+        let held = if order["state"] == "pending" { "its last good copy stands; " } else { "" };
         shown.extend(items(&order["pending"]).map(|mistake| format!("  {held}pending: {}\n", cell(mistake))));
     }
     if rows.len() == 1 { "no orders\n".to_owned() } else { shown }
@@ -179,7 +179,7 @@ mod tests {
             "STATE     ID        JURISDICTION  TARGETS  DUE  LEFT     APPROVALS  EFFECTIVE SINCE  ISSUER\n\
              in-force  it-milan  IT SM         3        -    -        -          at once          Tribunale\u{fffd}[2J\n\
              pending   b         IT SM         3        -    -        -          -                Tribunale\u{fffd}[2J\n\
-             \u{20} its last good copy is in force; pending: b.toml:1:1: no id\n\
+             \u{20} its last good copy stands; pending: b.toml:1:1: no id\n\
              draft     c         IT SM         3        -    -1m 30s  1 of 2     -                Tribunale\u{fffd}[2J\n\
              \u{20} overdue: a deadline is past, and what it is for is not carried out\n\
              \u{20} pending: c.toml: has 1 of 2 approvals (anna); sign it\n"

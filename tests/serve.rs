@@ -392,7 +392,7 @@ fn a_broken_order_stays_what_it_was_also_after_a_restart() {
         assert!(ask(&server, &["orders"]).out.contains("pending: "));
         assert!(server.restart());
         assert!(reason(&server, "orders").contains("orders/it.toml:8:12: "));
-        assert!(reason(&server, "orders").ends_with("; its last good copy stays in force"));
+        assert!(reason(&server, "orders").ends_with("; its last good copy stands"));
     }
     server.signal("TERM");
     assert_eq!(server.wait().code(), Some(0));
@@ -462,7 +462,7 @@ fn the_list_of_an_order_is_followed_as_the_order_is() {
     assert_eq!((&explained["by"]["id"], &explained["by"]["line"]), (&"agcom".into(), &2.into()));
     assert!(explained["by"]["file"].as_str().unwrap().ends_with("lists/agcom.txt"));
     server.remove("lists/agcom.txt");
-    until("degraded", || reason(&server, "orders").ends_with("; its last good copy stays in force"));
+    until("degraded", || reason(&server, "orders").ends_with("; its last good copy stands"));
     assert_eq!(rcode(&server, OTHER, "two.example"), NXDOMAIN);
     let listed = &ask(&server, &["orders", "--json"]).json()[0];
     assert_eq!((&listed["state"], &listed["targets"]), (&"pending".into(), &2.into()));

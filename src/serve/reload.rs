@@ -310,9 +310,9 @@ fn wrong_with_orders(loaded: &Loaded) -> Option<String> {
         fate(refused().filter(|mistake| !is_folder(mistake)), "this order is not carried out"),
         fate(pending(Fate::Draft), "until then it is a draft, and not carried out"),
         fate(pending(Fate::StaysLifted), "until then it stays lifted"),
-        fate(pending(Fate::Copy), "its last good copy stays in force"),
+        fate(pending(Fate::Copy), "its last good copy stands"),
         // The order counts as it is written; what does not is a list of its.
-        fate(pending(Fate::AsWritten), "its last good copy stays in force"),
+        fate(pending(Fate::AsWritten), "its last good copy stands"),
     ];
     join(told)
 }
@@ -451,7 +451,7 @@ mod tests {
         let told = || told(folder.path(), &settings, &held);
         assert_eq!(told(), []);
         fs::write(folder.path().join("orders/x.toml"), ORDER.replace("a.example", "a..b")).unwrap();
-        let pending = "orders/x.toml:7:12: \"a..b\" is not a name: empty label; its last good copy stays in force";
+        let pending = "orders/x.toml:7:12: \"a..b\" is not a name: empty label; its last good copy stands";
         assert_eq!(told(), [("orders", pending.to_owned())]);
         fs::create_dir(folder.path().join("orders/new.toml")).unwrap();
         let refused = "orders/new.toml: is not a file; this order is not carried out";
@@ -476,7 +476,7 @@ mod tests {
         assert_eq!(told(folder.path(), &settings, &loaded.orders), []);
         fs::write(&file, "").unwrap();
         let what = "orders/x.toml:8:1: its list listed.txt has no rule; an order's list names at least one name; its last \
-                    good copy stays in force";
+                    good copy stands";
         assert_eq!(told(folder.path(), &settings, &loaded.orders), [("orders", what.to_owned())]);
         let loaded = load::load(&settings, &load::Before::default(), Timestamp::now());
         let policy = Policy::compile(&loaded, 1, Timestamp::now()).unwrap();
