@@ -5,6 +5,7 @@
 pub mod accept;
 mod html;
 mod view;
+mod words;
 
 use std::fmt;
 use std::sync::Arc;
@@ -119,7 +120,7 @@ impl Pages {
         let since = self.since.as_ref().and_then(|since| since(&order.loaded.order.id));
         let view = OrderView::new(order, since, now);
         match form {
-            Form::Html => html::order(&view).into_string().into(),
+            Form::Html => html::order(&view, now).into_string().into(),
             Form::Json => json(&view),
         }
     }

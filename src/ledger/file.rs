@@ -33,6 +33,8 @@ pub(super) struct Found {
     pub(super) torn: Option<(u64, Digest)>,
     /// What is wrong with the last whole line, for as long as the process lives.
     pub(super) complaint: Option<String>,
+    /// There was none, though its key is there: this one begins in the place of one that is missing.
+    pub(super) is_missing: bool,
 }
 
 impl LedgerFile {
@@ -40,24 +42,29 @@ impl LedgerFile {
     pub(super) fn open(folder: &Path) -> Result<(Self, Found), Error> {
         let path = folder.join(LEDGER_FILE);
         let length = match path.metadata() {
-            Ok(seen) => seen.len(),
-            Err(error) if error.kind() == ErrorKind::NotFound => 0,
+            Ok(seen) => Some(seen.len()),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
             Err(error) => return Err(Error(format!("{}: {error}", path.display()))),
         };
-        let key = match SigningKey::read(folder)? {
-            Some(key) => key,
-            None if length == 0 => SigningKey::make(folder)?,
+        let (key, is_missing) = match SigningKey::read(folder)? {
+            Some(key) => (key, length.is_none()),
+            None if length.unwrap_or(0) == 0 => {
+                // The file comes first, so that a key without one is always the key of a ledger that is missing.
+                create(&path).map_err(|error| cannot_be_opened(&path, &error))?;
+                (SigningKey::make(folder)?, false)
+            }
             None => {
                 let (file, key) = (path.display(), folder.join(KEY_FILE));
                 let key = key.display();
                 return Err(Error(format!("{key}: is gone; put it back, or move {file} away to begin another ledger")));
             }
         };
-        Self::open_with(&path, key).map_err(|error| Error(format!("{}: cannot be opened: {error}", path.display())))
+        let opened = Self::open_with(&path, key).map_err(|error| cannot_be_opened(&path, &error));
+        opened.map(|(file, found)| (file, Found { is_missing, ..found }))
     }
 
     fn open_with(path: &Path, key: SigningKey) -> io::Result<(Self, Found)> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        let file = create(path)?;
         let length = file.metadata()?.len();
         let Tail { whole, torn, head, holds } = Tail::read(&file, length, &key.public())?;
         if torn.is_some() {
@@ -70,11 +77,15 @@ impl LedgerFile {
         });
         let fresh = whole == 0;
         let opened = Self { path: path.to_owned(), file, key, length: whole, head, torn: false, fresh };
-        Ok((opened, Found { torn, complaint }))
+        Ok((opened, Found { torn, complaint, is_missing: false }))
     }
 
     pub(super) const fn head(&self) -> Option<&Head> {
         self.head.as_ref()
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     pub(super) fn public(&self) -> PublicKey {
@@ -171,6 +182,15 @@ impl LedgerFile {
     fn error(&self, what: &str) -> Error {
         Error(format!("{}: {what}; events wait in memory until then", self.path.display()))
     }
+}
+
+/// Opens a file that is there, or makes it.
+fn create(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+}
+
+fn cannot_be_opened(path: &Path, error: &io::Error) -> Error {
+    Error(format!("{}: cannot be opened: {error}", path.display()))
 }
 
 fn is_same(one: &Metadata, other: &Metadata) -> bool {

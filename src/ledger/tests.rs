@@ -6,6 +6,7 @@ use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
+use std::sync::Mutex;
 use std::time::Instant;
 
 use proptest::prelude::*;
@@ -343,6 +344,62 @@ fn a_start_goes_on_behind_the_last_line() {
     let key = desk.key();
     drop(desk.open());
     assert_eq!((desk.verified().unwrap().head.number, desk.key()), (1, key));
+}
+
+/// What is logged, kept.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, octets: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(octets)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What is logged as a ledger is opened and told of an event.
+fn logged_at_a_start(desk: &Desk) -> String {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    let ledger = tracing::subscriber::with_default(subscriber, || desk.open());
+    let ticket = ledger.record(at(1), every_event().remove(5));
+    until("recorded", || ledger.has_recorded(ticket));
+    assert_eq!(ledger.complaint(), None);
+    String::from_utf8(log.0.lock().unwrap().clone()).unwrap()
+}
+
+#[test]
+fn a_ledger_that_is_missing_at_a_start_is_told_once() {
+    let desk = Desk::new();
+    assert_eq!(logged_at_a_start(&desk), "", "the first start of all");
+    assert_eq!(logged_at_a_start(&desk), "", "one that goes on");
+    let away = desk.folder.path().join("away");
+    fs::rename(desk.file(), &away).unwrap();
+    let told = logged_at_a_start(&desk);
+    let file = desk.file();
+    assert_eq!((told.lines().count(), told.contains(" WARN ")), (1, true), "{told}");
+    assert!(told.contains(&format!("{}: is missing", file.display())) && told.contains("stop the service"), "{told}");
+    assert_eq!(logged_at_a_start(&desk), "", "it is told once");
+    fs::rename(&away, &file).unwrap();
+    assert_eq!(logged_at_a_start(&desk), "", "put back");
+    assert_eq!(desk.verified().unwrap().head.number, 6);
+}
+
+#[test]
+fn a_key_is_never_there_before_its_ledger() {
+    let desk = Desk::new();
+    // A link to where nothing can be made yet.
+    let elsewhere = desk.folder.path().join("elsewhere");
+    symlink(elsewhere.join(LEDGER_FILE), desk.file()).unwrap();
+    let ledger = desk.open();
+    assert!(ledger.complaint().is_some() && !desk.folder.path().join(KEY_FILE).exists());
+    fs::create_dir(&elsewhere).unwrap();
+    let ticket = ledger.record(at(1), every_event().remove(5));
+    until("recorded", || ledger.has_recorded(ticket) && ledger.complaint().is_none());
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The thread that writes: batch by batch, again and again until the disk takes it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -74,6 +74,9 @@ impl Writer {
             return Ok(());
         }
         let (file, found) = LedgerFile::open(&self.folder)?;
+        if found.is_missing {
+            warn_of_missing(file.path());
+        }
         let repaired = found.torn.map(|(octets, digest)| Note::TailRepaired { octets, digest });
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let started = Note::Started { version, key: file.public().to_string() };
@@ -90,4 +93,13 @@ impl Writer {
         let told: Vec<_> = trouble.map(|Error(what)| what).into_iter().chain(self.standing.clone()).collect();
         self.queue.settle(written, head, (!told.is_empty()).then(|| told.join(" | ")));
     }
+}
+
+/// Said once: from now on there is a file again.
+fn warn_of_missing(path: &Path) {
+    tracing::warn!(
+        "{}: is missing, though its key is there; a new ledger begins, and a report made from it knows nothing of before. \
+         To go on with the one before, stop the service, put that file back in the place of this one, and start again",
+        path.display()
+    );
 }

@@ -5,7 +5,8 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::PATH;
 use super::view::{Kind, Line, Listing, OrderView, Shown, Targets};
-use crate::policy::order::{Effect, Standing};
+use super::words::{Stage, Tense};
+use crate::policy::order::Effect;
 
 /// The one style of every page.
 pub(super) const STYLE: &str = include_str!("style.css");
@@ -27,7 +28,7 @@ pub(super) fn list(listing: &Listing) -> Markup {
         ul .orders {
             @for order in &listing.orders { li .card { (line(order)) } }
         }
-        @if more > 0 { p { "And " (more) " older ones: each has its page under the id that a blocked answer names." } }
+        @if more > 0 { p { "And " (more) (if more == 1 { " older one: it" } else { " older ones: each" }) " has its page under the id that a blocked answer names." } }
     };
     page("Block orders", &content)
 }
@@ -43,24 +44,23 @@ fn line(order: &Line) -> Markup {
 }
 
 /// The page of an order.
-pub(super) fn order(view: &OrderView) -> Markup {
+pub(super) fn order(view: &OrderView, now: Timestamp) -> Markup {
     let Line { id, issuer, reference, language, state, .. } = &view.line;
-    let language = language.as_deref();
+    let (language, tense) = (language.as_deref(), state.tense());
     let content = html! {
         p .over { "Block order " code { (id) } }
         h1 lang=[language] { (issuer) }
         @if let Some(reference) = reference { p .reference lang=[language] { (reference) } }
         (badge(*state))
-        p .lead { (standing(*state)) }
-        h2 { "Where it applies" }
+        p .lead { (view.standing) }
+        h2 { (tense.of(["Where it applies", "Where it would apply", "Where it applied"])) }
         p { (jurisdiction(view)) }
-        h2 { "What is answered" }
-        p { (effect(view.effect)) }
-        p { "It also says why: " code { "Censored" } ", and the id of this order (extended DNS errors, RFC 8914)." }
-        h2 { "What it is about" }
+        h2 { (tense.of(["What is answered", "What would be answered", "What was answered"])) }
+        (answer(view))
+        h2 { (tense.of(["What it is about", "What it is about", "What it was about"])) }
         div .card { (targets(&view.targets, *state)) }
         h2 { "Dates" }
-        div .card { (dates(view)) }
+        div .card { (dates(view, now)) }
         h2 { "What you can do" }
         (steps(view))
         p .back { a href=(PATH) { "All orders" } }
@@ -104,29 +104,8 @@ fn page(title: &str, content: &Markup) -> Markup {
     }
 }
 
-fn badge(state: Standing) -> Markup {
-    let words = match state {
-        Standing::Draft => "In preparation",
-        Standing::Trial => "On trial",
-        Standing::Waiting => "Not yet in force",
-        Standing::InForce => "In force",
-        Standing::Suspended => "Suspended",
-        Standing::Expired => "Ended",
-        Standing::Lifted => "Lifted",
-    };
-    html! { span class={ "state " (state.as_str()) } { (words) } }
-}
-
-fn standing(state: Standing) -> &'static str {
-    match state {
-        Standing::Draft => "This order is being prepared. It blocks nothing.",
-        Standing::Trial => "This order is tried out: what it would block is counted, and nothing is blocked.",
-        Standing::Waiting => "This order is not carried out at the moment. It will be at the times given below.",
-        Standing::InForce => "This order is carried out now.",
-        Standing::Suspended => "This order is suspended. It blocks nothing for now.",
-        Standing::Expired => "This order has ended. It blocks nothing any more.",
-        Standing::Lifted => "This order was lifted. It blocks nothing any more.",
-    }
+fn badge(state: Stage) -> Markup {
+    html! { span class={ "state " (state.standing.as_str()) } { (state.badge()) } }
 }
 
 /// `Everywhere`, or the codes.
@@ -139,32 +118,57 @@ fn countries(jurisdiction: &[String]) -> Markup {
 }
 
 fn jurisdiction(view: &OrderView) -> Markup {
-    let codes = &view.line.jurisdiction;
+    let (codes, tense) = (&view.line.jurisdiction, view.line.state.tense());
     html! {
         @if codes == &["*"] { "Everywhere: for every client of this resolver." }
         @else {
             @if let [country] = codes.as_slice() { "For clients in the country of the code " strong { (country) } }
             @else { "For clients in the countries of these codes: " strong { (codes.join(", ")) } }
-            " (ISO 3166-1). Everyone else gets the usual answer. "
-            @if view.unknown_origin == "block" { "A client whose country cannot be told counts as if it were there." }
-            @else { "So does a client whose country cannot be told." }
+            " (ISO 3166-1). Everyone else " (tense.of(["gets", "would get", "got"])) " the usual answer. "
+            @if view.unknown_origin == "block" {
+                "A client whose country "
+                (tense.of(["cannot be told counts", "cannot be told would count", "could not be told counted"]))
+                " as if it were there."
+            }
+            @else {
+                "So "
+                (tense.of(["does", "would", "did"])) " a client whose country " (tense.of(["cannot", "cannot", "could not"]))
+                " be told."
+            }
         }
     }
 }
 
-fn effect(effect: Effect) -> Markup {
+fn answer(view: &OrderView) -> Markup {
+    let tense = view.line.state.tense();
+    html! {
+        @if let Some(before) = view.line.state.before_answer() { p { (before) } }
+        p { (effect(view.effect, tense)) }
+        p {
+            "It also " (tense.of(["says", "would say", "said"])) " why: " code { "Censored" }
+            ", and the id of this order (extended DNS errors, RFC 8914)."
+        }
+    }
+}
+
+fn effect(effect: Effect, tense: Tense) -> Markup {
+    let says = tense.of(["says", "would say", "said"]);
+    let has = tense.of(["has", "has", "had"]);
     html! {
         @match effect {
             Effect::NxDomain => {
-                "The answer says that the name does not exist (" code { "NXDOMAIN" } "), or, where one name alone is meant, that \
-                 it has no addresses."
+                "The answer " (says) " that the name " (tense.of(["does", "does", "did"])) " not exist (" code { "NXDOMAIN" }
+                "), or, where one name alone " (tense.of(["is", "is", "was"])) " meant, that it " (has) " no addresses."
             }
             Effect::NoData => {
-                "The answer says that the name has no addresses, nor anything else that is asked for (" code { "NODATA" } ")."
+                "The answer " (says) " that the name " (has) " no addresses, nor anything else that "
+                (tense.of(["is", "is", "was"])) " asked for (" code { "NODATA" } ")."
             }
-            Effect::Refused => { "The question is refused (" code { "REFUSED" } ")." }
+            Effect::Refused => {
+                "The question " (tense.of(["is", "would be", "was"])) " refused (" code { "REFUSED" } ")."
+            }
             Effect::Address { a, aaaa } => {
-                "The answer gives another address in place of the name’s own: "
+                "The answer " (tense.of(["gives", "would give", "gave"])) " another address in place of the name’s own: "
                 @if let Some(a) = a { code { (a) } }
                 @if a.is_some() && aaaa.is_some() { ", " }
                 @if let Some(aaaa) = aaaa { code { (aaaa) } }
@@ -174,7 +178,7 @@ fn effect(effect: Effect) -> Markup {
     }
 }
 
-fn targets(targets: &Targets, state: Standing) -> Markup {
+fn targets(targets: &Targets, state: Stage) -> Markup {
     let more = targets.total - targets.shown.len();
     html! {
         @if more > 0 {
@@ -182,21 +186,29 @@ fn targets(targets: &Targets, state: Standing) -> Markup {
         }
         ul .targets {
             @for shown in &targets.shown { li { (target(shown, state)) } }
-            @if targets.lists == 1 { li { "A list that comes with the order, of this many names: " (targets.listed) } }
-            @else if targets.lists > 1 { li { (targets.lists) " lists that come with the order, of this many names: " (targets.listed) } }
+            @if targets.lists > 0 { li { (lists(targets)) } }
         }
     }
 }
 
-/// How it stands is said where its own dates make it stand otherwise than its order.
-fn target(shown: &Shown, state: Standing) -> Markup {
+pub(super) fn lists(targets: &Targets) -> Markup {
     html! {
-        code { (shown.value) }
+        @if targets.lists == 1 { "A list of " } @else { (targets.lists) " lists, together of " }
+        (targets.listed) (if targets.listed == 1 { " name" } else { " names" })
+        @if targets.lists == 1 { ", which comes with the order" } @else { ", which come with the order" }
+    }
+}
+
+/// How it stands is said where its own dates make it stand otherwise than its order.
+fn target(shown: &Shown, state: Stage) -> Markup {
+    html! {
+        @if let Some(unicode) = &shown.unicode { code { bdi { (unicode) } " (" (shown.value) ")" } }
+        @else { code { (shown.value) } }
         span {
             (meaning(shown.kind))
             @if let Some(added) = shown.added { "; added " time datetime=(added) { (added.strftime("%-d %B %Y")) } }
         }
-        @if shown.state != state { (badge(shown.state)) }
+        @if shown.state.badge() != state.badge() { (badge(shown.state)) }
     }
 }
 
@@ -209,41 +221,57 @@ fn meaning(kind: Kind) -> &'static str {
     }
 }
 
-fn dates(view: &OrderView) -> Markup {
+fn dates(view: &OrderView, now: Timestamp) -> Markup {
+    let state = view.line.state;
+    let here = if state.is_in_force() { "In effect here since" } else { "Was in effect here from" };
     html! {
         dl {
             dt { "Received" } dd { (moment(view.line.received)) }
-            @if let Some(due) = view.due { dt { "To be carried out by" } dd { (moment(due)) } }
-            @if let Some(effective) = view.effective { dt { "In effect from" } dd { (moment(effective)) } }
-            @if let Some(since) = view.effective_here_since { dt { "In effect here since" } dd { (moment(since)) } }
-            @for span in &view.intervals { dt { "Carried out" } dd { (moment(span.from)) " to " (moment(span.until)) } }
-            @if let Some(expires) = view.expires { dt { "Ends" } dd { (moment(expires)) } }
+            @if let Some(due) = view.due { dt { (state.due()) } dd { (moment(due)) } }
+            @if let Some(effective) = view.effective { dt { (state.from(effective, now)) } dd { (moment(effective)) } }
+            @if let Some(since) = view.effective_here_since { dt { (here) } dd { (moment(since)) } }
+            @for span in &view.intervals {
+                dt { (state.interval(span.from, span.until, now)) }
+                dd { (moment(span.from)) " to " (moment(span.until)) }
+            }
+            @if let Some(expires) = view.expires { dt { (state.until(expires, now)) } dd { (moment(expires)) } }
         }
     }
 }
 
 fn steps(view: &OrderView) -> Markup {
-    let Line { issuer, reference, language, .. } = &view.line;
     html! {
         ul .steps {
+            @if view.line.state.is_over() { li { "You need not do anything: this resolver blocks nothing for this order." } }
             @if let Some(about) = &view.about { li { "Read the order: " (link(about)) } }
             @if let Some(lumen) = &view.lumen { li { "Read its notice in the Lumen database: " (notice(lumen)) } }
             @if let Some(digest) = &view.document_sha256 {
                 li { "Compare your copy of the paper: ours has the SHA-256 " code { (digest) } }
             }
-            li {
-                "Object to the order. The resolver carries it out but did not make it: only "
-                span lang=[language.as_deref()] { (issuer) }
-                ", or a court above, can change or lift it."
-                @if let Some(reference) = reference { " Name the reference " span lang=[language.as_deref()] { "“" (reference) "”" } "." }
-            }
-            @if let Some(contact) = &view.contact {
-                li {
-                    "Write to those who run this resolver, where you think that the order is carried out wrongly, or reaches more \
-                     than it says: " (link(contact))
-                }
-            }
+            @if !view.line.state.is_over() { li { (objection(&view.line)) } }
+            @if let Some(contact) = &view.contact { li { (complaint(view.line.state)) (link(contact)) } }
         }
+    }
+}
+
+fn objection(line: &Line) -> Markup {
+    let Line { issuer, reference, language, state, .. } = line;
+    html! {
+        "Object to the order. "
+        @if state.is_in_force() { "The resolver carries it out but did not make it: only " }
+        @else { "The resolver did not make it: only " }
+        span lang=[language.as_deref()] { (issuer) }
+        ", or a court above, can change or lift it."
+        @if let Some(reference) = reference { " Name the reference " span lang=[language.as_deref()] { "“" (reference) "”" } "." }
+    }
+}
+
+fn complaint(state: Stage) -> &'static str {
+    if state.is_in_force() {
+        "Write to those who run this resolver, where you think that the order is carried out wrongly, or reaches more than it \
+         says: "
+    } else {
+        "Write to those who run this resolver, where you think that something is blocked for this order all the same: "
     }
 }
 

@@ -147,11 +147,11 @@ async fn json_says_the_same() {
     let mut page = line;
     page.as_object_mut().unwrap().extend(
         json!({
-            "unknown-origin": "spare", "effect": "nxdomain", "due": "2022-08-17T21:59:59Z", "effective": null,
+            "standing": "This order is carried out now.", "unknown-origin": "spare", "effect": "nxdomain", "due": "2022-08-17T21:59:59Z", "effective": null,
             "effective-here-since": null, "expires": null, "intervals": [], "about": null,
             "contact": "mailto:legal@resolver.example", "lumen": null, "document-sha256": null,
             "targets": { "total": 1, "shown": [
-                { "kind": "subtree", "value": "blocked.example", "added": null, "state": "in-force" },
+                { "kind": "subtree", "value": "blocked.example", "unicode": null, "added": null, "state": "in-force" },
             ], "lists": 0, "listed": 0 },
         })
         .as_object()
@@ -278,7 +278,7 @@ async fn states_effects_and_dates_are_told_in_words() {
         (Order { state: State::Suspended, ..order("x") }, "is suspended."),
         (Order { state: State::Lifted, ..order("x") }, "was lifted."),
         (Order { expires: Some(first), ..order("x") }, "has ended."),
-        (Order { effective: Some(at("2026-12-01T00:00:00Z")), ..order("x") }, "is not carried out at the moment."),
+        (Order { effective: Some(at("2026-12-01T00:00:00Z")), ..order("x") }, "is not carried out yet."),
         (order("x"), "is carried out now."),
         (Order { effect: Effect::NoData, ..order("x") }, "<code>NODATA</code>"),
         (Order { effect: Effect::Refused, ..order("x") }, "<code>REFUSED</code>"),
@@ -292,7 +292,7 @@ async fn states_effects_and_dates_are_told_in_words() {
         (Order { lumen: Some("12345".into()), ..order("x") }, "<a href=\"https://lumendatabase.org/notices/12345\""),
         (
             Order { intervals: vec![Interval { from: first, until: at(NOW) }], ..order("x") },
-            "<dt>Carried out</dt><dd><time datetime=\"2026-11-21T00:00:00Z\">",
+            "<dt>Was carried out</dt><dd><time datetime=\"2026-11-21T00:00:00Z\">",
         ),
         (
             Order { document: Some(Document { sha256: Digest::of(b""), location: "/srv/x.pdf".into() }), ..order("x") },
@@ -370,7 +370,10 @@ async fn the_names_of_a_list_are_counted_and_not_shown() {
     let loaded = load::load(&settings, &load::Before::default(), at(NOW));
     pages.pipeline.install(Policy::compile(&loaded, 2, at(NOW)).unwrap());
     let page = html(&pages, "/orders/x");
-    assert!(page.contains("of this many names: 3") && page.contains("first.example"), "{page}");
+    assert!(
+        page.contains("<li>A list of 3 names, which comes with the order</li>") && page.contains("first.example"),
+        "{page}"
+    );
     assert!(!page.contains("b.example") && !page.contains("names.txt"), "{page}");
     let targets = &json_of(&pages, "/orders/x")["targets"];
     assert_eq!((&targets["total"], &targets["lists"], &targets["listed"]), (&json!(1), &json!(1), &json!(3)));
@@ -383,7 +386,7 @@ async fn orders_without_end_are_counted_and_have_their_pages() {
     let pages = pages(orders.collect());
     let list = html(&pages, "/orders");
     assert!(list.contains("/orders/x-500\"") && !list.contains("/orders/x-0\""), "the newest are shown");
-    assert!(list.contains("And 1 older ones"));
+    assert!(list.contains("And 1 older one: it has its page"));
     assert!(list.find("x-500\"").unwrap() < list.find("x-499\"").unwrap());
     assert!(html(&pages, "/orders/x-0").contains("In force"));
 }
@@ -395,4 +398,146 @@ async fn the_list_is_made_anew_with_each_generation() {
     assert_eq!(before.body().as_ptr(), asked(&pages, "GET", "/orders", "").body().as_ptr(), "it is kept");
     pages.pipeline.install(policy(vec![Order { state: State::Lifted, ..order("it-1") }], 2));
     assert!(html(&pages, "/orders").contains("Lifted") && !html(&pages, "/orders").contains("In force"));
+}
+
+/// The page of an order at [`NOW`], and its JSON.
+fn both(order: Order) -> (String, Value) {
+    let pages = pages(vec![Order { id: "x".to_owned(), ..order }]);
+    (html(&pages, "/orders/x"), json_of(&pages, "/orders/x"))
+}
+
+#[tokio::test]
+async fn of_what_is_over_a_page_speaks_in_the_past() {
+    let (past, future) = (at("2026-11-20T00:00:00Z"), at("2026-12-20T00:00:00Z"));
+    let interval = Interval { from: at("2026-11-21T00:00:00Z"), until: at("2026-11-21T03:00:00Z") };
+    let due = |order: Order| Order { due: Some(future), ..order };
+    for (changed, state, end) in [
+        (Order { state: State::Lifted, expires: Some(future), ..order("x") }, "lifted", "<dt>Was to end</dt>"),
+        (Order { effective: Some(at(NOW)), expires: Some(at(NOW)), ..order("x") }, "expired", "<dt>Ended</dt>"),
+        (Order { expires: Some(past), ..order("x") }, "expired", "<dt>Ended</dt>"),
+        (Order { intervals: vec![interval], expires: Some(future), ..order("x") }, "expired", "<dt>Was to end</dt>"),
+    ] {
+        let (page, json) = both(due(changed));
+        for said in [
+            "What was answered",
+            "Where it applied",
+            "This order changes no answer any more. While it was in force:",
+            "The answer said that the name did not exist",
+            "It also said why",
+            "So did a client whose country could not be told.",
+            "<dt>Was to be carried out by</dt>",
+            "You need not do anything",
+            end,
+        ] {
+            assert!(page.contains(said), "{state}, {said}: {page}");
+        }
+        for not_said in ["Object to", "The answer says", "carries it out", "<dt>To be", "<dt>Ends", "<dt>In effect"] {
+            assert!(!page.contains(not_said), "{state}, {not_said}: {page}");
+        }
+        assert!(page.contains(json["standing"].as_str().unwrap()), "{json}");
+        assert_eq!(json["state"], state);
+    }
+    for (effect, said) in [
+        (Effect::NoData, "The answer said that the name had no addresses"),
+        (Effect::Refused, "The question was refused"),
+        (Effect::Address { a: Some([192, 0, 2, 1].into()), aaaa: None }, "The answer gave another address"),
+    ] {
+        let (page, _) = both(Order { state: State::Lifted, effect, ..order("x") });
+        assert!(page.contains(said), "{said}: {page}");
+    }
+}
+
+#[tokio::test]
+async fn an_order_lifted_before_its_time_never_answered() {
+    let future = at("2026-12-20T00:00:00Z");
+    let since: Since = Box::new(|_| Some(at("2026-11-20T00:00:00Z")));
+    let amended = Order { state: State::Lifted, effective: Some(future), ..order("x") };
+    let amended = html(&pages_of(vec![amended], Some(since)), "/orders/x");
+    assert!(amended.contains("While it was in force:") && amended.contains("Was in effect here from"), "{amended}");
+    let (never, _) = both(Order { state: State::Lifted, effective: Some(future), ..order("x") });
+    for said in ["lifted before its time came", "Had it come into force:", "would say", "Was to be in effect from"] {
+        assert!(never.contains(said), "{said}: {never}");
+    }
+}
+
+#[tokio::test]
+async fn of_what_is_not_in_force_a_page_does_not_say_that_it_is_carried_out() {
+    let since: Since = Box::new(|_| Some(at("2022-07-18T10:00:01Z")));
+    let suspended = html(&pages_of(vec![Order { state: State::Suspended, ..order("x") }], Some(since)), "/orders/x");
+    assert!(
+        suspended.contains("Was in effect here from") && !suspended.contains("In effect here since"),
+        "{suspended}"
+    );
+    let later = Some(at("2026-12-01T00:00:00Z"));
+    for (changed, said) in [
+        (Order { state: State::Draft, ..order("x") }, ["If it were in force:", "The answer would say"]),
+        (Order { state: State::Trial, ..order("x") }, ["If it were in force:", "The answer would say"]),
+        (Order { state: State::Suspended, ..order("x") }, ["If it is carried out again:", "The answer says"]),
+        (Order { effective: later, ..order("x") }, ["no answer yet. Once it is in force:", "The answer says"]),
+    ] {
+        let (page, json) = both(changed);
+        for said in
+            said.into_iter().chain(["Object to the order. The resolver did not make it", "To be carried out by"])
+        {
+            assert!(page.contains(said), "{said}: {page}");
+        }
+        assert!(!page.contains("carries it out") && page.contains(json["standing"].as_str().unwrap()), "{page}");
+    }
+    let (page, _) = both(order("x"));
+    assert!(page.contains("carries it out but did not make it") && !page.contains("changes no answer"), "{page}");
+}
+
+#[tokio::test]
+async fn between_two_intervals_it_is_not_said_to_be_still_to_come() {
+    let interval = |from: &str, until: &str| Interval { from: at(from), until: at(until) };
+    let first = interval("2026-11-21T18:00:00Z", "2026-11-21T21:00:00Z");
+    let next = interval("2026-11-28T18:00:00Z", "2026-11-28T21:00:00Z");
+    let (between, json) = both(Order { intervals: vec![first, next], ..order("x") });
+    for said in [
+        "<span class=\"state waiting\">Not in force at this time</span>",
+        "is not carried out at this time. It will be again",
+        "<dt>Was carried out</dt><dd><time datetime=\"2026-11-21T18:00:00Z\">",
+        "<dt>To be carried out</dt><dd><time datetime=\"2026-11-28T18:00:00Z\">",
+    ] {
+        assert!(between.contains(said), "{said}: {between}");
+    }
+    assert!(!between.contains(" yet"), "{between}");
+    assert!(between.contains(json["standing"].as_str().unwrap()) && json["state"] == "waiting", "{json}");
+    for (intervals, effective) in [(vec![next], None), (vec![first, next], Some(first.until))] {
+        let (before, _) = both(Order { intervals, effective, ..order("x") });
+        assert!(before.contains("Not yet in force") && before.contains("is not carried out yet."), "{before}");
+    }
+    let now = interval("2026-11-22T09:00:00Z", "2026-11-22T11:00:00Z");
+    let (during, _) = both(Order { intervals: vec![first, now, next], ..order("x") });
+    assert!(during.contains("<dt>Carried out</dt><dd><time datetime=\"2026-11-22T09:00:00Z\">"), "{during}");
+}
+
+#[tokio::test]
+async fn an_internationalised_name_is_shown_as_people_write_it() {
+    let names = ["b\u{fc}cher.example", "plain.example", "xn--a.example", "xn--ls8h=.example"];
+    let targets = names
+        .into_iter()
+        .map(target)
+        .chain([Target { labels: vec![("xn--bcher-kva".into(), 1)], ..Target::default() }]);
+    let (page, json) = both(Order { targets: targets.collect(), ..order("x") });
+    for said in [
+        "<code><bdi>b\u{fc}cher.example</bdi> (xn--bcher-kva.example)</code>",
+        "<code>plain.example</code>",
+        "<code>xn--a.example</code>",
+        "<code>xn--ls8h=.example</code>",
+        "<code><bdi>b\u{fc}cher</bdi> (xn--bcher-kva)</code>",
+    ] {
+        assert!(page.contains(said), "{said}: {page}");
+    }
+    let unicode: Vec<_> = json["targets"]["shown"].as_array().unwrap().iter().map(|shown| &shown["unicode"]).collect();
+    let bare = &Value::Null;
+    assert_eq!(unicode, [&json!("b\u{fc}cher.example"), bare, bare, bare, &json!("b\u{fc}cher")]);
+}
+
+#[test]
+fn lists_are_counted_in_words() {
+    let of = |lists, listed| html::lists(&view::Targets { total: 0, shown: vec![], lists, listed }).into_string();
+    assert_eq!(of(1, 1), "A list of 1 name, which comes with the order");
+    assert_eq!(of(1, 2), "A list of 2 names, which comes with the order");
+    assert_eq!(of(2, 5), "2 lists, together of 5 names, which come with the order");
 }

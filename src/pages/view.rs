@@ -4,9 +4,10 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use serde::Serialize;
 
+use super::words::{Stage, unicode_of};
 use crate::policy::PolicyOrder;
 use crate::policy::index::Covers;
-use crate::policy::order::{Effect, Order, Standing, Target};
+use crate::policy::order::{Effect, Order, Target};
 
 /// The most names, labels and prefixes of an order that are shown; the rest are counted.
 pub(super) const TARGETS_SHOWN_MAX: usize = 100;
@@ -30,8 +31,7 @@ pub(super) struct Line {
     pub(super) issuer: String,
     pub(super) reference: Option<String>,
     pub(super) jurisdiction: Vec<String>,
-    #[serde(serialize_with = "word")]
-    pub(super) state: Standing,
+    pub(super) state: Stage,
     pub(super) received: Timestamp,
     #[serde(skip)]
     pub(super) language: Option<String>,
@@ -53,7 +53,7 @@ impl Line {
             issuer: order.issuer.clone(),
             reference: order.reference.clone(),
             jurisdiction: order.jurisdiction.codes(),
-            state: order.standing(now),
+            state: Stage::of(order, now),
             received: order.received,
             language: order.language.clone(),
         }
@@ -66,6 +66,8 @@ impl Line {
 pub(super) struct OrderView {
     #[serde(flatten)]
     pub(super) line: Line,
+    /// How it stands, in the words of the page.
+    pub(super) standing: &'static str,
     pub(super) unknown_origin: &'static str,
     #[serde(serialize_with = "effect")]
     pub(super) effect: Effect,
@@ -106,11 +108,12 @@ pub(super) struct Targets {
 pub(super) struct Shown {
     pub(super) kind: Kind,
     pub(super) value: String,
+    /// The value as people write it, where it is an internationalised name.
+    pub(super) unicode: Option<String>,
     /// When it came to the order, where that was later.
     pub(super) added: Option<Date>,
     /// How it stands by its own dates.
-    #[serde(serialize_with = "word")]
-    pub(super) state: Standing,
+    pub(super) state: Stage,
 }
 
 /// What of it is meant.
@@ -131,8 +134,10 @@ impl OrderView {
     pub(super) fn new(policy_order: &PolicyOrder, since: Option<Timestamp>, now: Timestamp) -> Self {
         let order = &policy_order.loaded.order;
         let spans = order.intervals.iter().map(|each| Span { from: each.from, until: each.until });
+        let state = Stage::of(order, now).known_since(since);
         Self {
-            line: Line::new(order, now),
+            line: Line { state, ..Line::new(order, now) },
+            standing: state.sentence(),
             unknown_origin: if order.blocks_unknown_origin { "block" } else { "spare" },
             effect: order.effect,
             due: order.due,
@@ -166,18 +171,17 @@ impl Targets {
 
 /// What a target is about, made as far as it is taken: an order may have very many names.
 fn shown<'o>(order: &Order, target: &'o Target, now: Timestamp) -> impl Iterator<Item = Shown> + use<'o> {
-    let (added, state) = (target.added, order.standing_of(target, now));
+    let (added, state) = (target.added, Stage::of_target(order, target, now));
     let names = target.names.iter().map(|(name, covers, _)| match covers {
         Covers::Subtree => (Kind::Subtree, name.to_string()),
         Covers::Exact => (Kind::Exact, name.to_string()),
     });
     let labels = target.labels.iter().map(|(label, _)| (Kind::AnyTld, label.to_string()));
     let addresses = target.addresses.iter().map(|(net, _)| (Kind::Address, net.to_string()));
-    names.chain(labels).chain(addresses).map(move |(kind, value)| Shown { kind, value, added, state })
-}
-
-fn word<S: serde::Serializer>(standing: &Standing, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(standing.as_str())
+    names.chain(labels).chain(addresses).map(move |(kind, value)| {
+        let unicode = unicode_of(&value);
+        Shown { kind, value, unicode, added, state }
+    })
 }
 
 /// As an order file has it.
