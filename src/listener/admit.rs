@@ -50,6 +50,9 @@ impl Door {
     }
 
     fn enter(&self, caller: &Caller, inlet: Inlet) -> Result<Permit, Bound> {
+        if matches!(caller, Caller::Probe(_)) {
+            return Ok(self.shared.gate.enter_beside());
+        }
         let mut permit = self.shared.gate.enter()?;
         if let Some(key) = caller.key(inlet, &self.shared) {
             permit.claim(key)?;

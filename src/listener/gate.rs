@@ -57,7 +57,13 @@ impl Gate {
     pub fn enter(self: &Arc<Self>) -> Result<Permit, Bound> {
         let next = |open| (self.connections_max == 0 || open < self.connections_max).then_some(open + 1);
         self.open.fetch_update(Ordering::AcqRel, Ordering::Relaxed, next).map_err(|_| Bound::Connections)?;
-        Ok(Permit { gate: Arc::clone(self), client: None })
+        Ok(Permit { gate: Arc::clone(self), has_place: true, client: None })
+    }
+
+    /// Lets a connection in beside all bounds: a probe of our own, of which one is open at a time. It takes no client's
+    /// place, and a full house keeps nobody from looking whether orders are carried out.
+    pub fn enter_beside(self: &Arc<Self>) -> Permit {
+        Permit { gate: Arc::clone(self), has_place: false, client: None }
     }
 
     /// How many connections are open.
@@ -97,6 +103,8 @@ impl Gate {
 #[must_use = "the place is free again when the permit is dropped"]
 pub struct Permit {
     gate: Arc<Gate>,
+    /// Whether it counts among the open connections.
+    has_place: bool,
     client: Option<ClientKey>,
 }
 
@@ -120,7 +128,9 @@ impl Drop for Permit {
         if let Some(client) = self.client {
             self.gate.leave_as(client);
         }
-        self.gate.open.fetch_sub(1, Ordering::AcqRel);
+        if self.has_place {
+            self.gate.open.fetch_sub(1, Ordering::AcqRel);
+        }
     }
 }
 
@@ -136,6 +146,17 @@ mod tests {
     fn enter(gate: &Arc<Gate>, client: ClientKey) -> Result<Permit, Bound> {
         let mut permit = gate.enter()?;
         permit.claim(client).map(|()| permit)
+    }
+
+    #[test]
+    fn a_probe_is_let_in_where_all_places_are_taken_and_takes_none() {
+        let gate = Gate::new(1, 1);
+        let _all = gate.enter().unwrap();
+        assert_eq!(gate.enter().unwrap_err(), Bound::Connections);
+        let probe = gate.enter_beside();
+        assert_eq!(gate.open(), 1);
+        drop(probe);
+        assert_eq!((gate.open(), gate.enter().unwrap_err()), (1, Bound::Connections));
     }
 
     #[test]
