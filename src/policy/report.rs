@@ -48,7 +48,7 @@ pub struct OrderLine {
     pub recorded: Option<bool>,
     /// From when it no longer is.
     pub expires: Option<Timestamp>,
-    /// The same of each [[target]].
+    /// The same of each `[[target]]`.
     pub targets_clock: Vec<TargetLine>,
     /// Its file.
     pub file: String,
