@@ -171,11 +171,74 @@ impl Wrongs {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
+    use std::path::Path;
+
     use jiff::Timestamp;
+    use tokio::net::TcpListener;
 
     use super::*;
+    use crate::cache::{self, Cache};
+    use crate::clock::Clock;
     use crate::ledger::Probe;
+    use crate::local::{self, Locals};
+    use crate::pipeline;
+    use crate::policy::Policy;
+    use crate::policy::load::{self, Files, LoadedOrder};
+    use crate::policy::order::Order;
+    use crate::policy::register::Register;
+    use crate::telemetry::Telemetry;
+    use crate::upstream::{self, Resolvers, Upstream};
+
+    const NOW: &str = "2026-11-22T00:00:00Z";
+
+    /// A pipeline with an order for Italy in force, in simulated time.
+    fn pipeline() -> Arc<Pipeline> {
+        let text = format!(
+            "id = 'x'\nissuer = 'Court'\njurisdiction = ['IT']\nreceived = {NOW}\nstate = 'in-force'\n\
+             [[target]]\nsubtree = ['a.example']\n"
+        );
+        let order = LoadedOrder::of(Order::read(Path::new("x.toml"), &text).unwrap(), text.as_bytes());
+        let (now, day) = (NOW.parse().unwrap(), Duration::from_secs(86_400));
+        let loaded = load::load_in_hand(&load::Settings::default(), vec![order], &Files::new(), now);
+        let resolvers = upstream::Settings { resolvers: Resolvers::Listed(vec![]) };
+        Pipeline::new(pipeline::Parts {
+            policy: Policy::compile(&loaded, 1, now).unwrap(),
+            cache: Cache::new(&cache::Settings { memory: 1 << 20, ttl_min: Duration::ZERO, ttl_max: day, stale: day }),
+            upstream: Upstream::new(&resolvers, Arc::new(upstream::System)),
+            locals: Locals::new(&local::Settings::default()),
+            telemetry: Telemetry::new(1),
+            clock: Clock::simulated(now),
+            settings: pipeline::Settings::default(),
+        })
+    }
+
+    /// How often a listener, which hangs up at once, is called within so long.
+    async fn calls_within(time: Duration) -> usize {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let place = Place { protocol: Protocol::Dot, address, doh_path: String::new() };
+        let (pipeline, chronicle) = (pipeline(), Arc::new(Chronicle::new(None, Register::default(), None)));
+        let proving = Proving::new(vec![place], &pipeline, &chronicle, None, Health::default());
+        let mut calls = 0;
+        let answering = async {
+            loop {
+                drop(listener.accept().await.unwrap());
+                calls += 1;
+            }
+        };
+        let _ = tokio::time::timeout(time, async { tokio::join!(proving.run(), answering) }).await;
+        calls
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_order_in_force_is_probed_at_once_and_every_hour() {
+        // Once from inside and once from outside each time.
+        for (minutes, calls) in [(1, 2), (59, 2), (61, 4), (181, 8)] {
+            assert_eq!(calls_within(Duration::from_secs(60 * minutes)).await, calls, "within {minutes} minutes");
+        }
+    }
 
     fn found(order: &str, outcome: &str) -> Probed {
         let probe = Probe {
