@@ -414,15 +414,12 @@ impl Policy {
     /// Whether an exemption keeps an order from a name.
     #[must_use]
     pub fn exempts(&self, order: &str, name: &Name, now: Timestamp) -> bool {
-        let exempts = |exemption: &Exemption| {
-            exemption.overrides_order.as_deref() == Some(order)
-                && exemption.expires.is_none_or(|end| now < end)
-                && name.is_at_or_below(&exemption.name)
-        };
-        self.compiled.exemptions.iter().any(exempts)
+        let mut exemptions = self.compiled.exemptions.iter();
+        exemptions.any(|exemption| exemption.beats(order, now) && name.is_at_or_below(&exemption.name))
     }
 
-    /// What an order means of a name, by its targets that are in force: all below it too where one of them does; None: the name is not among them.
+    /// What an order means of a name, by its targets that are in force: all below it too where one of them does. None:
+    /// the name is not among them.
     #[must_use]
     pub fn covers(&self, order: usize, name: &Name, now: Timestamp) -> Option<Covers> {
         let mut widest = None;

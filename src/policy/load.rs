@@ -83,6 +83,20 @@ pub struct Exemption {
     pub place: (PathBuf, u32),
 }
 
+impl Exemption {
+    /// Whether it has not ended.
+    #[must_use]
+    pub fn holds(&self, now: Timestamp) -> bool {
+        self.expires.is_none_or(|end| now < end)
+    }
+
+    /// Whether it holds against the order of this id, which it does only where it names it.
+    #[must_use]
+    pub fn beats(&self, order: &str, now: Timestamp) -> bool {
+        self.overrides_order.as_deref() == Some(order) && self.holds(now)
+    }
+}
+
 /// `[policy]`, `[origin]` and the state folder, as the policy needs them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Settings {

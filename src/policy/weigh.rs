@@ -250,8 +250,7 @@ fn longer(policy: &Policy, one: usize, other: usize) -> usize {
 /// Whether an exemption holds: against lists always, against an order only where it names that order.
 fn holds(policy: &Policy, number: usize, order: Option<&Order>, now: Timestamp) -> bool {
     let exemption = &policy.compiled.exemptions[number];
-    exemption.expires.is_none_or(|end| now < end)
-        && order.is_none_or(|order| exemption.overrides_order.as_deref() == Some(order.id.as_str()))
+    order.map_or_else(|| exemption.holds(now), |order| exemption.beats(&order.id, now))
 }
 
 fn order_bearing(order: &Order, target: &Target, view: View, now: Timestamp) -> Bearing {

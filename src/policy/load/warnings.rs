@@ -25,7 +25,7 @@ pub(super) fn of_exemptions(settings: &Settings, orders: &[&Order], bulk: &Bulk,
 }
 
 fn has_ended(exemption: &Exemption, now: Timestamp) -> Option<String> {
-    let end = exemption.expires.filter(|_| !holds(exemption, now))?;
+    let end = exemption.expires.filter(|_| !exemption.holds(now))?;
     Some(format!("has ended at {end}; remove it"))
 }
 
@@ -34,7 +34,7 @@ fn overrides(exemption: &Exemption, orders: &[&Order], now: Timestamp) -> Option
     let id = exemption.overrides_order.as_ref()?;
     match orders.iter().find(|order| order.id == *id) {
         None => Some(format!("overrides order \"{id}\", which is not loaded")),
-        Some(order) if holds(exemption, now) && is_carried_out(order, now) => Some(format!("overrides order {id}")),
+        Some(order) if exemption.holds(now) && is_carried_out(order, now) => Some(format!("overrides order {id}")),
         Some(_) => None,
     }
 }
@@ -47,14 +47,11 @@ fn does_not_reach(
     bulk: &Bulk,
     now: Timestamp,
 ) -> Option<String> {
-    if !holds(exemption, now) {
+    if !exemption.holds(now) {
         return None;
     }
-    let beats = |other: &Exemption, order: &Order| {
-        holds(other, now)
-            && other.overrides_order.as_ref() == Some(&order.id)
-            && exemption.name.is_at_or_below(&other.name)
-    };
+    let beats =
+        |other: &Exemption, order: &Order| other.beats(&order.id, now) && exemption.name.is_at_or_below(&other.name);
     let is_beaten = |order: &Order| exemptions.iter().any(|other| beats(other, order));
     let blocks =
         |order: &&&Order| is_carried_out(order, now) && meets(order, bulk, &exemption.name) && !is_beaten(order);
@@ -65,10 +62,6 @@ fn does_not_reach(
         count => format!(" (and {count} more)"),
     };
     Some(format!("does not reach order {id}{more}, which blocks it too; only overrides-order = \"{id}\" does"))
-}
-
-fn holds(exemption: &Exemption, now: Timestamp) -> bool {
-    exemption.expires.is_none_or(|end| now < end)
 }
 
 /// Now, or once it begins.
