@@ -59,8 +59,6 @@ fn bit(hash: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::hash::BuildHasher as _;
-
     use ahash::RandomState;
 
     use super::*;
