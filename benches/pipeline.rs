@@ -1,4 +1,7 @@
 //! What `Pipeline::answer` costs, from the query's octets to the answer's: blocks, and hits beside many rules and none.
+//!
+//! What a policy adds is measured on one pipeline, under which the policies are swapped in turn: the same queries for
+//! real names, more of them than a core's caches keep the way to, so that both cache and index come from memory.
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints")]
 
@@ -7,7 +10,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bailiwick::cache::{self, Cache};
 use bailiwick::clock::Clock;
@@ -40,6 +43,12 @@ const LISTED_BY_ORDER: usize = 50_000;
 /// How many names are asked for in turn.
 const ASKED: usize = 10_000;
 
+/// How many names are asked for in turn where a policy is measured against none.
+const COMPARED: usize = 1 << 16;
+
+/// How often it is swapped for the other, to be measured again.
+const ROUNDS: usize = 9;
+
 /// No query of this bench leaves.
 #[derive(Debug)]
 struct NoNetwork;
@@ -57,6 +66,7 @@ impl Network for NoNetwork {
 fn main_benchmark(criterion: &mut Criterion) {
     report_reloads();
     let (bare, loaded) = (pipeline(vec![], String::new()), pipeline(orders(), list()));
+    report_policy(&loaded.policy());
     for (policy, pipeline) in [("no rules", &bare), ("1,000,000 names and 100 orders", &loaded)] {
         (0..ASKED).for_each(|number| keep(pipeline, &clean(number)));
         for opt in [false, true] {
@@ -87,7 +97,7 @@ fn report_reloads() {
     let settings = Settings { orders, state, lists, hold_fallback: true, ..Settings::default() };
     let pipeline = pipeline(vec![], String::new());
     let reload = |what: &str, blocked: &str| {
-        let begun = std::time::Instant::now();
+        let begun = Instant::now();
         let policy = pipeline.policy();
         let orders = policy.orders().iter().map(|order| order.loaded.clone()).collect();
         let before = Before { orders, bulk: policy.bulk(), ..Before::default() };
@@ -112,6 +122,85 @@ fn report_reloads() {
     reload("the list of an order has changed", "changed.com");
     write("malware.txt", &format!("{}\nlisted.com", list()));
     reload("the operator's list has changed", "listed.com");
+}
+
+/// Says what a policy adds to each query, by what the rules say of its name.
+fn report_policy(loaded: &Policy) {
+    let listed: Vec<String> = list().lines().map(str::to_owned).collect();
+    // A step that is prime to their number visits names in an order that is random but the same in each run.
+    let drawn = || (0..listed.len()).map(|at| listed[at * 2_654_435_761 % listed.len()].as_str());
+    let foreign = |name: &str| Some(format!("w.{}-.{}", name.split_once('.')?.0, name.rsplit_once('.')?.1));
+    let beside = |name: &str| name.split_once('.').map(|(label, rest)| format!("{label}-.{rest}"));
+    let by_order = |number| format!("www.target-{}.blocked-{}.com", number % 10, number / 10 % ORDERS);
+    let clean = |name: &Option<String>| name.as_ref().is_some_and(|name| is_clean(loaded, name));
+    let foreign: Vec<_> = drawn().map(foreign).filter(clean).flatten().take(COMPARED).collect();
+    let beside: Vec<_> = drawn().map(beside).filter(clean).flatten().take(COMPARED).collect();
+    let on_list: Vec<_> = drawn().take(COMPARED).map(str::to_owned).collect();
+    let by_order: Vec<_> = (0..COMPARED).map(by_order).collect();
+    let idle = |number: &usize| format!("www.target-{}.idle.com", number % 10);
+    let met: Vec<_> = (0..COMPARED).map(|number| idle(&number)).collect();
+    println!("a policy of {} rules against none, ns a query, medians of {ROUNDS} rounds:", loaded.rules());
+    compare("hit, below a top-level domain of listed names", loaded, &foreign, Rcode::NOERROR);
+    compare("hit, beside a listed name", loaded, &beside, Rcode::NOERROR);
+    compare("hit, met by an order that is a draft", loaded, &met, Rcode::NOERROR);
+    compare("blocked by the list", loaded, &on_list, Rcode::NXDOMAIN);
+    compare("blocked by an order", loaded, &by_order, Rcode::NXDOMAIN);
+}
+
+/// Whether no rule blocks a name. What is no name is not clean.
+fn is_clean(policy: &Policy, text: &str) -> bool {
+    let Ok(name) = Name::from_text(text) else { return false };
+    let now = Clock::system().now().wall;
+    policy.admit(Query::plain(name, Qtype::A), View { country: None }, now, |_| {}).is_ok()
+}
+
+/// Times queries under a policy and under none, in turn; each round's difference counts. Without the policy every
+/// answer is a hit.
+fn compare(what: &str, loaded: &Policy, names: &[String], under: Rcode) {
+    let pipeline = pipeline(vec![], String::new());
+    let bare = pipeline.policy();
+    names.iter().for_each(|name| keep(&pipeline, name));
+    let queries: Vec<_> = names.iter().map(|name| query(name, true)).collect();
+    let time = |policy: &Policy, rcode: Rcode| {
+        pipeline.install(policy.clone());
+        // The first pass finds anew what the replies meet.
+        answer_all(&pipeline, &queries, rcode);
+        answer_all(&pipeline, &queries, rcode).as_nanos() as f64 / queries.len() as f64
+    };
+    let rounds: Vec<_> = (0..ROUNDS).map(|_| (time(&bare, Rcode::NOERROR), time(loaded, under))).collect();
+    let [none, with, mut added] = [|(none, _)| none, |(_, with)| with, |(none, with): (f64, f64)| with - none]
+        .map(|figure: fn((f64, f64)) -> f64| rounds.iter().copied().map(figure).collect::<Vec<_>>());
+    added.sort_by(f64::total_cmp);
+    println!(
+        "  {what}: none {:.0}, with {:.0}, added {:+.0} ({:+.0} to {:+.0})",
+        median(none),
+        median(with),
+        median(added.clone()),
+        added[0],
+        added[ROUNDS - 1]
+    );
+}
+
+fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
+}
+
+/// Answers every query, and says how long that took.
+fn answer_all(pipeline: &Arc<Pipeline>, queries: &[Vec<u8>], rcode: Rcode) -> Duration {
+    let client = pipeline.client([127, 0, 0, 1].into(), None);
+    let now = pipeline.clock().now();
+    let mut out = BytesMut::with_capacity(4096);
+    let begun = Instant::now();
+    for octets in queries {
+        out.clear();
+        let query = Query::read(octets, Transport::Dot).unwrap_or_else(|_| unreachable!("well formed"));
+        match pipeline.answer(&client, query, now, &mut out) {
+            Progress::Answered(written) => assert_eq!(written.rcode, rcode),
+            Progress::Waiting(_) => unreachable!("all of them are kept or blocked"),
+        }
+    }
+    begun.elapsed()
 }
 
 /// Times one answer; the queries stand side by side, as on a connection.
@@ -151,11 +240,13 @@ fn list() -> String {
 }
 
 fn orders() -> Vec<LoadedOrder> {
-    (0..ORDERS).map(|number| LoadedOrder::of(order(number), &number.to_be_bytes())).collect()
+    let draft = order_text(0).replace("order-0", "draft").replace("in-force", "draft").replace("blocked-0", "idle");
+    let texts = (0..ORDERS).map(order_text).chain([draft]);
+    texts.map(|text| LoadedOrder::of(order(&text), text.as_bytes())).collect()
 }
 
-fn order(number: usize) -> Order {
-    Order::read(Path::new("x.toml"), &order_text(number)).unwrap_or_else(|mistakes| panic!("{mistakes:?}"))
+fn order(text: &str) -> Order {
+    Order::read(Path::new("x.toml"), text).unwrap_or_else(|mistakes| panic!("{mistakes:?}"))
 }
 
 fn order_text(number: usize) -> String {

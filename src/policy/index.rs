@@ -5,6 +5,7 @@
 //! goes through all of them. Labels of `any-tld` and prefixes of `address` stand beside, and cost nothing where there
 //! are none.
 
+mod filter;
 mod part;
 mod prefixes;
 pub(in crate::policy) mod suffix;
@@ -133,10 +134,9 @@ impl Index {
             if depth > 0 {
                 hash = keys.hash_below(hash, name.label_from_root(depth));
             }
-            let suffix = name.suffix(depth);
             for (number, (part, goes_on)) in self.parts.iter().zip(&mut goes_on).enumerate() {
                 let met = |place| each(RuleId::new(number, place), depth);
-                *goes_on = *goes_on && part.meet_at(hash, suffix, depth == name.labels(), met);
+                *goes_on = *goes_on && part.meet_at(hash, name, depth, met);
             }
         }
     }

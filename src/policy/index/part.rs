@@ -1,17 +1,19 @@
 //! One part of the index: names and the rules that stand at them.
 //!
-//! Each name that carries rules is one record in an arena: its wire form, then its rules. A hash table leads from a
-//! name to its record, and from each ancestor of such a name to a marker: names stand below. A look-up walks from the
-//! root down and ends at the first name that is neither, which for most names is the one below the top-level domain.
+//! Each name that carries rules is one record in an arena: its wire form, then its rules. Records are sorted by their
+//! names' hashes, and where each small cluster of them begins stands beside. Before that is read, a filter says whether a
+//! name may have a record at all, and whether names stand below it. A look-up walks from the root down and ends at the
+//! first name with none below, which for most names is the one below the top-level domain.
 //!
-//! Rules count only once their whole name has been compared. That names stand below is believed by a few bits of the
-//! hash: at worst the walk goes a label too deep. The hash is keyed at random, since attackers choose names.
+//! Rules count only once their whole name has been compared. What the filter says is believed by a few bits of the hash:
+//! at worst the walk goes a label too deep. The hash is keyed at random, since attackers choose names.
 
 use std::hash::{BuildHasher, Hasher};
 use std::sync::LazyLock;
 
 use ahash::RandomState;
 
+use super::filter::{Filter, scaled};
 use super::{Covers, PLACES_MAX, Rule, SourceId};
 use crate::dns::Name;
 
@@ -21,7 +23,9 @@ pub struct Part {
     /// Whether rules stand at the root; hardly ever, so that most look-ups begin a step further down.
     has_root: bool,
     keys: Keys,
-    buckets: Box<[Bucket]>,
+    filter: Filter,
+    /// Where each cluster begins in the arena, then where the last one ends.
+    clusters: Box<[u32]>,
     arena: Box<[u8]>,
 }
 
@@ -32,18 +36,22 @@ impl Default for Part {
 }
 
 impl Part {
-    /// Calls `each` with the place of every rule that stands at the name `suffix`, which has this hash; `is_self` says
-    /// that the name asked for is that very name and not one below it. In the order in which they were added. Returns
-    /// whether names stand below.
-    pub(super) fn meet_at(&self, hash: u64, suffix: &[u8], is_self: bool, each: impl FnMut(u32)) -> bool {
-        if suffix == ROOT && !self.has_root {
+    /// Calls `each` with the place of every rule that stands at the rightmost `labels` labels of `name`, which have this
+    /// hash, and holds for `name`. In the order in which they were added. Returns whether names stand below, of which no
+    /// is certain.
+    pub(super) fn meet_at(&self, hash: u64, name: &Name, labels: usize, mut each: impl FnMut(u32)) -> bool {
+        if labels == 0 && !self.has_root {
             return !self.is_empty();
         }
-        match self.find(hash, suffix) {
-            Node::Absent => false,
-            Node::Inner => true,
-            Node::Ruled { rules } => self.yield_rules(rules, is_self, each),
+        let (ruled, inner) = self.filter.look(hash);
+        if ruled && let Some(rules) = self.find(hash, bare(name.suffix(labels))) {
+            self.walk_rules(rules, |place, rule| {
+                if labels == name.labels() || rule.covers == Covers::Subtree {
+                    each(place);
+                }
+            });
         }
+        inner
     }
 
     /// A rule by its place.
@@ -59,17 +67,11 @@ impl Part {
     /// Calls `each` with every rule and its name; those of one name in the order in which they were added.
     pub fn each(&self, mut each: impl FnMut(&Name, Rule)) {
         let mut at = 0;
-        // What stands there was written by `write_record`: a name can be read wherever one begins.
-        while let Ok((name, rules)) = Name::parse(&self.arena, at) {
-            at = rules;
-            loop {
-                let (rule, flags) = unpack(self.packed(at));
-                each(&name, rule);
-                at += PACKED_OCTETS;
-                if flags & LAST != 0 {
-                    break;
-                }
-            }
+        while at < self.arena.len() {
+            let (bare, rules) = self.record(at);
+            // A name could be read before it was added.
+            let name = Name::parse(&[bare, ROOT].concat(), 0).map(|(name, _)| name);
+            at = self.walk_rules(rules, |_, rule| name.iter().for_each(|name| each(name, rule)));
         }
     }
 
@@ -88,50 +90,45 @@ impl Part {
     /// Octets it takes, all in.
     #[must_use]
     pub fn octets(&self) -> usize {
-        size_of::<Self>() + size_of_val(&*self.buckets) + self.arena.len()
+        size_of::<Self>() + self.filter.octets() + size_of_val(&*self.clusters) + self.arena.len()
     }
 
-    /// What stands at the name `suffix`, which has this hash.
-    fn find(&self, hash: u64, suffix: &[u8]) -> Node {
-        let tag = tag(hash);
-        let mut at = home(hash, self.buckets.len());
-        let mut inner = false;
-        loop {
-            let bucket = &self.buckets[at];
-            for (_, place) in bucket.tags.iter().zip(bucket.places).filter(|(other, _)| **other == tag) {
-                let start = place as usize;
-                // A wire form ends with the root's octet, so none begins with another: they are equal.
-                if place != MARKER && self.arena[start..].starts_with(suffix) {
-                    return Node::Ruled { rules: start + suffix.len() };
-                }
-                // A marker, perhaps another name's, or a record that serves as one: our own record may still follow.
-                inner = true;
+    /// Where the rules of a name begin, which has this hash and, without the root, this wire form.
+    fn find(&self, hash: u64, wanted: &[u8]) -> Option<usize> {
+        let cluster = scaled(hash, self.clusters.len() - 1);
+        let (mut at, end) = (self.clusters[cluster] as usize, self.clusters[cluster + 1] as usize);
+        while at < end {
+            let (bare, rules) = self.record(at);
+            if bare == wanted {
+                return Some(rules);
             }
-            if !bucket.spilled {
-                return if inner { Node::Inner } else { Node::Absent };
-            }
-            at = next(at, self.buckets.len());
+            at = self.walk_rules(rules, |_, _| {});
         }
+        None
     }
 
-    /// Calls `each` with the rules from `at` on that hold, where `is_self` says that the query is for their very name.
-    /// Returns whether names stand below.
-    fn yield_rules(&self, mut at: usize, is_self: bool, mut each: impl FnMut(u32)) -> bool {
+    /// The name of the record at `at`, without the root, and where its rules begin.
+    fn record(&self, at: usize) -> (&[u8], usize) {
+        let rules = at + 1 + usize::from(self.arena[at]);
+        (&self.arena[at + 1..rules], rules)
+    }
+
+    /// Calls `each` with the rules of one name, from `at` on, and their places. Returns where they end.
+    fn walk_rules(&self, mut at: usize, mut each: impl FnMut(u32, Rule)) -> usize {
         loop {
-            let (rule, flags) = unpack(self.packed(at));
-            if is_self || rule.covers == Covers::Subtree {
-                each(at as u32);
-            }
-            if flags & LAST != 0 {
-                return flags & INNER != 0;
-            }
+            let (rule, is_last) = unpack(self.packed(at));
+            each(at as u32, rule);
             at += PACKED_OCTETS;
+            if is_last {
+                return at;
+            }
         }
     }
 
     fn packed(&self, at: usize) -> Packed {
-        // The length is that of the array; a place outside of the arena panics before, as `Index::rule` says.
-        std::array::from_fn(|octet| self.arena[at + octet])
+        // A place outside of the arena panics here, as `Index::rule` says.
+        let octets = &self.arena[at..at + PACKED_OCTETS];
+        std::array::from_fn(|octet| octets[octet])
     }
 }
 
@@ -141,34 +138,8 @@ impl std::fmt::Debug for Part {
     }
 }
 
-/// What stands at a name.
-enum Node {
-    /// Nothing, nor below it.
-    Absent,
-    /// No rule, but names below; now and then nothing at all.
-    Inner,
-    /// Rules, from `rules` on in the arena.
-    Ruled { rules: usize },
-}
-
-/// Slots of one cache line, each of which is empty (tag 0), a record or a marker.
-#[derive(Clone, Default)]
-#[repr(align(64))]
-struct Bucket {
-    places: [u32; BUCKET_SLOTS],
-    tags: [u8; BUCKET_SLOTS],
-    /// Whether a node that belongs here found it full, so that the search goes on in the next one.
-    spilled: bool,
-}
-
-/// Slots in a bucket: as many as fill 64 octets.
-const BUCKET_SLOTS: usize = 12;
-
-/// How many slots of a bucket are taken on average. With 9 of 12, one look-up in eight reads a second bucket.
-const BUCKET_LOAD: usize = 9;
-
-/// The place of a node that has no record: names stand below.
-const MARKER: u32 = u32::MAX;
+/// How many records a cluster has on average.
+const CLUSTER_RECORDS: usize = 2;
 
 /// The most octets of an arena: every place in it must be one that a rule's number has room for. Some 35 million rules.
 const ARENA_OCTETS_MAX: usize = PLACES_MAX as usize;
@@ -178,6 +149,11 @@ pub(super) const ROOT_HASH: u64 = 0;
 
 /// The wire form of the root.
 const ROOT: &[u8] = b"\0";
+
+/// A wire form without the root's octet, with which all of them end.
+fn bare(wire: &[u8]) -> &[u8] {
+    &wire[..wire.len() - ROOT.len()]
+}
 
 /// What makes hashes unpredictable: the same for all parts of this process, so that one hash serves them all.
 #[derive(Clone)]
@@ -212,20 +188,6 @@ impl Keys {
     }
 }
 
-/// The bucket that a hash belongs to: its upper bits, scaled, so that nodes sorted by hash are sorted by bucket.
-fn home(hash: u64, buckets: usize) -> usize {
-    ((u128::from(hash) * buckets as u128) >> 64) as usize
-}
-
-fn next(bucket: usize, buckets: usize) -> usize {
-    if bucket + 1 == buckets { 0 } else { bucket + 1 }
-}
-
-/// What a slot keeps of a hash: its lower bits, and never 0.
-fn tag(hash: u64) -> u8 {
-    (hash as u8).max(1)
-}
-
 /// A rule in the arena: line, source, flags.
 type Packed = [u8; PACKED_OCTETS];
 
@@ -235,27 +197,25 @@ const PACKED_OCTETS: usize = 7;
 const EXACT: u8 = 1;
 /// Flag of a rule: the last one of its name.
 const LAST: u8 = 2;
-/// Flag of a name's last rule: names stand below.
-const INNER: u8 = 4;
 
-fn pack(rule: Rule, flags: u8) -> Packed {
+fn pack(rule: Rule) -> Packed {
     let [a, b, c, d] = rule.line.to_le_bytes();
     let [e, f] = rule.source.0.to_le_bytes();
-    let covers = if rule.covers == Covers::Exact { EXACT } else { 0 };
-    [a, b, c, d, e, f, covers | flags]
+    [a, b, c, d, e, f, if rule.covers == Covers::Exact { EXACT } else { 0 }]
 }
 
-fn unpack([a, b, c, d, e, f, flags]: Packed) -> (Rule, u8) {
+/// A rule, and whether it is the last one of its name.
+fn unpack([a, b, c, d, e, f, flags]: Packed) -> (Rule, bool) {
     let covers = if flags & EXACT == 0 { Covers::Subtree } else { Covers::Exact };
     let rule = Rule { source: SourceId(u16::from_le_bytes([e, f])), line: u32::from_le_bytes([a, b, c, d]), covers };
-    (rule, flags)
+    (rule, flags & LAST != 0)
 }
 
 /// Rules being gathered.
 #[derive(Default)]
 pub struct Builder {
     pub(super) keys: Keys,
-    /// For each rule in the order of adding: its name's wire form, then the rule.
+    /// For each rule in the order of adding: a record of it alone.
     added: Vec<u8>,
     /// One for each rule.
     entries: Vec<Entry>,
@@ -270,28 +230,27 @@ pub struct Builder {
 #[derive(Clone, Copy)]
 struct Entry {
     hash: u64,
-    /// Where it stands in [`Builder::added`].
+    /// Where its record stands in [`Builder::added`].
     place: u32,
     name_octets: u8,
 }
 
-/// Where a name's record stands, by the name's hash.
-type Record = (u64, u32);
-
 impl Builder {
     /// Adds a rule. The same name may be added any number of times, by the same source too.
     pub fn add(&mut self, name: &Name, rule: Rule) {
-        let wire = name.as_wire();
+        let bare = bare(name.as_wire());
         let place = self.added.len();
-        if place + wire.len() + PACKED_OCTETS > ARENA_OCTETS_MAX {
+        if place + 1 + bare.len() + PACKED_OCTETS > ARENA_OCTETS_MAX {
             self.left_out += 1;
             return;
         }
-        self.added.extend_from_slice(wire);
-        self.added.extend_from_slice(&pack(rule, 0));
+        // None is cut: a name has at most 255 octets, and the check above.
+        let name_octets = bare.len() as u8;
+        self.added.push(name_octets);
+        self.added.extend_from_slice(bare);
+        self.added.extend_from_slice(&pack(rule));
         let hash = self.hash_noting_ancestors(name);
-        // Neither is cut: the check above, and a name has at most 255 octets.
-        self.entries.push(Entry { hash, place: place as u32, name_octets: wire.len() as u8 });
+        self.entries.push(Entry { hash, place: place as u32, name_octets });
     }
 
     /// How many rules were not taken for want of room, beyond some 35 million. A part without them must not be
@@ -305,17 +264,11 @@ impl Builder {
     #[must_use]
     pub fn build(mut self) -> Part {
         self.sort();
-        let (arena, records) = self.write_arena();
-        let markers = self.markers(&records);
-        let mut buckets = empty_buckets(records.len() + markers.len());
-        for &(hash, place) in &records {
-            put(&mut buckets, hash, place);
-        }
-        for &hash in &markers {
-            put(&mut buckets, hash, MARKER);
-        }
-        let has_root = self.entries.iter().any(|entry| entry.name(&self.added) == ROOT);
-        Part { rules: self.entries.len(), has_root, keys: self.keys, buckets, arena }
+        let filter = self.filter();
+        let (clusters, arena) = self.write_arena();
+        let is_root = |entry: &Entry| entry.hash == ROOT_HASH && entry.name(&self.added).is_empty();
+        let has_root = self.entries.iter().any(is_root);
+        Part { rules: self.entries.len(), has_root, keys: self.keys, filter, clusters, arena }
     }
 
     /// The hash of a name. Those of its ancestors are kept.
@@ -337,62 +290,58 @@ impl Builder {
         self.ancestors.push(hash);
     }
 
-    /// Brings the rules of a name together, in the order of adding; names by hash, as the buckets are filled.
+    /// Sorts names by hash, and brings the rules of a name together, in the order of adding.
     fn sort(&mut self) {
         let added = &self.added;
-        self.entries.sort_unstable_by(|a, b| {
-            a.hash.cmp(&b.hash).then_with(|| a.name(added).cmp(b.name(added))).then(a.place.cmp(&b.place))
-        });
+        self.entries.sort_unstable_by_key(|entry| (entry.hash, entry.place));
+        for same_hash in self.entries.chunk_by_mut(|a, b| a.hash == b.hash) {
+            same_hash.sort_by_key(|entry| entry.name(added));
+        }
         self.ancestors.sort_unstable();
         self.ancestors.dedup();
     }
 
-    /// Writes the arena. Returns the place of each record too, by hash.
-    fn write_arena(&self) -> (Box<[u8]>, Vec<Record>) {
-        let mut arena = Vec::with_capacity(self.added.len());
-        let mut records = Vec::with_capacity(self.entries.len());
-        let mut ancestors = self.ancestors.iter().copied().peekable();
-        for rules in self.entries.chunk_by(|a, b| a.hash == b.hash && a.name(&self.added) == b.name(&self.added)) {
-            let hash = rules[0].hash;
-            while ancestors.next_if(|ancestor| *ancestor < hash).is_some() {}
-            let inner = ancestors.peek() == Some(&hash);
-            // The arena is no longer than `added`, whose places are 32 bits.
-            records.push((hash, arena.len() as u32));
-            self.write_record(&mut arena, rules, if inner { LAST | INNER } else { LAST });
-        }
-        (arena.into_boxed_slice(), records)
+    fn filter(&self) -> Filter {
+        let mut filter = Filter::for_nodes(self.entries.len() + self.ancestors.len());
+        self.entries.iter().for_each(|entry| filter.add_ruled(entry.hash));
+        self.ancestors.iter().for_each(|hash| filter.add_inner(*hash));
+        filter
     }
 
-    fn write_record(&self, arena: &mut Vec<u8>, rules: &[Entry], flags_of_last: u8) {
+    /// Writes the records, and where each cluster of them begins.
+    fn write_arena(&self) -> (Box<[u32]>, Box<[u8]>) {
+        let clusters_max = self.entries.len().div_ceil(CLUSTER_RECORDS).max(1);
+        let mut clusters = Vec::with_capacity(clusters_max + 1);
+        let mut arena = Vec::with_capacity(self.added.len());
+        for rules in self.entries.chunk_by(|a, b| a.hash == b.hash && a.name(&self.added) == b.name(&self.added)) {
+            // The arena is no longer than `added`, whose places are 32 bits.
+            clusters.resize(scaled(rules[0].hash, clusters_max) + 1, arena.len() as u32);
+            self.write_record(&mut arena, rules);
+        }
+        clusters.resize(clusters_max + 1, arena.len() as u32);
+        (clusters.into_boxed_slice(), arena.into_boxed_slice())
+    }
+
+    fn write_record(&self, arena: &mut Vec<u8>, rules: &[Entry]) {
+        arena.push(rules[0].name_octets);
         arena.extend_from_slice(rules[0].name(&self.added));
         for rule in rules {
             arena.extend_from_slice(rule.packed(&self.added));
         }
         if let Some(flags) = arena.last_mut() {
-            *flags |= flags_of_last;
+            *flags |= LAST;
         }
-    }
-
-    /// The ancestors whose hash is no record's. The others need no marker: [`Part::find`] goes on past a record.
-    fn markers(&self, records: &[Record]) -> Vec<u64> {
-        let mut records = records.iter().map(|(hash, _)| *hash).peekable();
-        let mut markers = self.ancestors.clone();
-        markers.retain(|ancestor| {
-            while records.next_if(|record| record < ancestor).is_some() {}
-            records.peek() != Some(ancestor)
-        });
-        markers
     }
 }
 
 impl Entry {
     fn name(self, added: &[u8]) -> &[u8] {
-        let start = self.place as usize;
+        let start = self.place as usize + 1;
         &added[start..start + usize::from(self.name_octets)]
     }
 
     fn packed(self, added: &[u8]) -> &[u8] {
-        let start = self.place as usize + usize::from(self.name_octets);
+        let start = self.place as usize + 1 + usize::from(self.name_octets);
         &added[start..start + PACKED_OCTETS]
     }
 }
@@ -400,31 +349,6 @@ impl Entry {
 impl std::fmt::Debug for Builder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Builder").field("rules", &self.entries.len()).finish_non_exhaustive()
-    }
-}
-
-/// Buckets for this many nodes; at least one, and never full.
-fn empty_buckets(nodes: usize) -> Box<[Bucket]> {
-    vec![Bucket::default(); nodes.div_ceil(BUCKET_LOAD).max(1)].into_boxed_slice()
-}
-
-/// Puts a node into the first bucket with room from its home on. A marker whose tag is there already is not needed.
-fn put(buckets: &mut [Bucket], hash: u64, place: u32) {
-    let tag = tag(hash);
-    let mut at = home(hash, buckets.len());
-    loop {
-        let bucket = &mut buckets[at];
-        for slot in 0..BUCKET_SLOTS {
-            if bucket.tags[slot] == 0 {
-                (bucket.tags[slot], bucket.places[slot]) = (tag, place);
-                return;
-            }
-            if place == MARKER && bucket.tags[slot] == tag {
-                return;
-            }
-        }
-        bucket.spilled = true;
-        at = next(at, buckets.len());
     }
 }
 
@@ -540,12 +464,6 @@ mod tests {
     }
 
     #[test]
-    fn a_bucket_is_one_cache_line() {
-        assert_eq!(size_of::<Bucket>(), 64);
-        assert_eq!(align_of::<Bucket>(), 64);
-    }
-
-    #[test]
     fn the_longest_names_are_met() {
         let most = ["a"; 127].join(".");
         let long = "a".repeat(63);
@@ -563,7 +481,11 @@ mod tests {
         let lines: Vec<_> = met(&index, "www.example.org").into_iter().map(|(line, _)| line).collect();
         assert_eq!(lines, (0..1000).collect::<Vec<_>>());
         let part = &index.parts[0];
-        assert_eq!(part.buckets.len(), 1);
+        assert_eq!(
+            part.arena.len(),
+            1 + "example.org.".len() + many.len() * PACKED_OCTETS,
+            "the name stands there once"
+        );
     }
 
     /// Names of a small alphabet, so that they meet.
