@@ -22,6 +22,7 @@ use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, Version, header};
 use hyper::body::{Body as _, Incoming};
 use jiff::Timestamp;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{sleep, timeout};
 
 use super::gate::ClientKey;
@@ -42,8 +43,16 @@ const ANSWER_OCTETS: usize = 1024;
 
 /// Serves a connection until it ends, in the protocol that ALPN chose; without ALPN that is HTTP/1.1.
 pub fn serve(connection: Connection) -> impl Future<Output = ()> + Send {
+    let http2 = connection.stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    serve_stream(connection, http2)
+}
+
+/// Serves a connection whatever its stream is, in HTTP/2 or HTTP/1.1.
+pub fn serve_stream<S>(connection: Connection<S>, http2: bool) -> impl Future<Output = ()> + Send + use<S>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let Connection { stream, shared, asker, forwards, country, phase } = connection;
-    let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let desk = Arc::new(Desk { shared: Arc::clone(&shared), peer: asker, forwards, country });
     let respond = move |exchange, request| respond(Arc::clone(&desk), exchange, request);
     let pressed = Arc::clone(&shared);
