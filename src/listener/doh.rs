@@ -7,6 +7,7 @@ pub mod frames;
 pub mod request;
 mod response;
 mod stream;
+mod turns;
 
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -54,7 +55,7 @@ where
 {
     let Connection { stream, shared, asker, forwards, country, phase } = connection;
     let desk = Arc::new(Desk { shared: Arc::clone(&shared), peer: asker, forwards, country });
-    let respond = move |exchange, request| respond(Arc::clone(&desk), exchange, request);
+    let respond = move |exchange, request| Box::pin(respond(Arc::clone(&desk), exchange, request));
     let pressed = Arc::clone(&shared);
     let idle_timeout = move || pressed.idle_timeout();
     let end = connection::converse(stream, http2, respond, &shared.settings, idle_timeout, phase);

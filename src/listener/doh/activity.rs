@@ -24,6 +24,8 @@ pub(super) struct Activity {
     head_begun: AtomicBool,
     /// The peer takes no octets for now.
     blocked: AtomicBool,
+    /// HTTP/2: requests came in this turn, and nothing is written before the next.
+    in_turn: AtomicBool,
     /// How often everything written was taken.
     flushes: AtomicUsize,
     /// Rises when no answer of the generation before it is left.
@@ -52,6 +54,18 @@ impl Activity {
         if self.blocked.swap(false, Relaxed) {
             self.flushes.fetch_add(1, Relaxed);
         }
+    }
+
+    /// Whether writes wait for the end of the turn.
+    pub(super) fn in_turn(&self) -> bool {
+        self.in_turn.load(Relaxed)
+    }
+
+    /// Ends the turn; whether writes may have waited for it.
+    pub(super) fn end_turn(&self) -> bool {
+        let in_turn = self.in_turn();
+        self.in_turn.store(false, Relaxed);
+        in_turn
     }
 
     fn is_busy(&self) -> bool {
@@ -95,6 +109,7 @@ impl Exchange {
     pub(super) fn begin(activity: &Arc<Activity>) -> Self {
         activity.requests.fetch_add(1, Relaxed);
         activity.in_flight.fetch_add(1, Relaxed);
+        activity.in_turn.store(!activity.http1, Relaxed);
         let exchange = Self { activity: Arc::clone(activity), answered: None };
         exchange.is_read();
         exchange

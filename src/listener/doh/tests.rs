@@ -144,7 +144,7 @@ fn served_through(http2: bool, pipe_octets: usize) -> Served {
     let end = tokio::spawn(async move {
         let start = Instant::now();
         let desk = Arc::clone(&asked);
-        let respond = move |exchange, request| respond(Arc::clone(&desk), exchange, request);
+        let respond = move |exchange, request| Box::pin(respond(Arc::clone(&desk), exchange, request));
         let idle_timeout = || asked.settings.idle_timeout;
         let bound = connection::converse(far, http2, respond, &asked.settings, idle_timeout, changes).await;
         (bound, start.elapsed())
