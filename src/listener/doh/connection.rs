@@ -47,7 +47,7 @@ const OWN_RESETS_MAX: usize = 128;
 /// Streams that a client reset before we looked at them, at a time, before its connection ends (CVE-2023-44487).
 const PENDING_RESETS_MAX: usize = 20;
 
-/// Without a frame for as long, an HTTP/2 client is asked whether it is still there…
+/// Without a frame for as long, an HTTP/2 client is asked whether it is still there, where no other bound is tighter…
 const PING_INTERVAL: Duration = Duration::from_secs(60);
 
 /// …and has as long to say so.
@@ -109,9 +109,17 @@ fn http2_settings(settings: &Settings) -> http2::Builder<AtOnce> {
         .max_send_buf_size(SEND_BUFFER_OCTETS)
         .max_local_error_reset_streams(OWN_RESETS_MAX)
         .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
-        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_interval(outlives_ping(settings).then_some(PING_INTERVAL))
         .keep_alive_timeout(PING_TIMEOUT);
     builder
+}
+
+/// Whether a connection whose client is gone could stay for longer than a PING would let it: what it may do is bounded,
+/// by default more tightly. hyper reads the clock several times a request to know when to send one.
+fn outlives_ping(settings: &Settings) -> bool {
+    settings.message_timeout.is_zero()
+        || settings.idle_timeout.is_zero()
+        || settings.idle_timeout > PING_INTERVAL + PING_TIMEOUT
 }
 
 fn http1_settings() -> http1::Builder {
