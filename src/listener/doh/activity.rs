@@ -51,8 +51,9 @@ impl Activity {
 
     /// The peer took everything.
     pub(super) fn flush(&self) {
-        if self.blocked.swap(false, Relaxed) {
-            self.flushes.fetch_add(1, Relaxed);
+        if self.blocked.load(Relaxed) {
+            self.blocked.store(false, Relaxed);
+            raise(&self.flushes);
         }
     }
 
@@ -97,6 +98,17 @@ impl Activity {
     }
 }
 
+/// Counts one more. A connection, its streams and its I/O are all polled and dropped on the one thread of their runtime,
+/// so this need not be one step, which would cost ten times as much.
+fn raise(count: &AtomicUsize) {
+    count.store(count.load(Relaxed).wrapping_add(1), Relaxed);
+}
+
+/// Counts one less; see [`raise`].
+fn lower(count: &AtomicUsize) {
+    count.store(count.load(Relaxed).wrapping_sub(1), Relaxed);
+}
+
 /// A request, until its answer has been taken by the transport or the stream is given up.
 #[derive(Debug)]
 pub(super) struct Exchange {
@@ -107,8 +119,8 @@ pub(super) struct Exchange {
 
 impl Exchange {
     pub(super) fn begin(activity: &Arc<Activity>) -> Self {
-        activity.requests.fetch_add(1, Relaxed);
-        activity.in_flight.fetch_add(1, Relaxed);
+        raise(&activity.requests);
+        raise(&activity.in_flight);
         activity.in_turn.store(!activity.http1, Relaxed);
         let exchange = Self { activity: Arc::clone(activity), answered: None };
         exchange.is_read();
@@ -125,16 +137,16 @@ impl Exchange {
     /// Its answer stands ready to be written.
     pub(super) fn answer(&mut self) {
         let generation = self.activity.generation.load(Relaxed);
-        self.activity.untaken[generation & 1].fetch_add(1, Relaxed);
+        raise(&self.activity.untaken[generation & 1]);
         self.answered = Some(generation);
     }
 }
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        self.activity.in_flight.fetch_sub(1, Relaxed);
+        lower(&self.activity.in_flight);
         if let Some(generation) = self.answered {
-            self.activity.untaken[generation & 1].fetch_sub(1, Relaxed);
+            lower(&self.activity.untaken[generation & 1]);
         }
     }
 }

@@ -179,7 +179,9 @@ pub(super) async fn body<B: Body<Data = Bytes> + Unpin>(mut body: B) -> Result<B
         return Err(Refusal::Body);
     }
     let mut whole = Bytes::new();
-    while let Some(frame) = body.frame().await {
+    while !body.is_end_stream()
+        && let Some(frame) = body.frame().await
+    {
         // Trailers mean nothing here.
         if let Ok(data) = frame.map_err(|_| Refusal::BodyCut)?.into_data() {
             whole = join(whole, data)?;

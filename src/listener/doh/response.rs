@@ -75,10 +75,9 @@ pub(super) struct Addressee {
 impl Addressee {
     /// 200 with a DNS answer, whatever its RCODE (RFC 8484 §4.2.1). `text` lends room for what headers say.
     pub(super) fn answer(self, message: Bytes, written: Written, text: &mut BytesMut) -> Response<Body> {
-        let fields = [
-            (Some(header::CONTENT_TYPE), HeaderValue::from_static(MEDIA_TYPE)),
-            (Some(header::CACHE_CONTROL), cache_control(written.max_age, text)),
-        ];
+        let mut fields = HeaderMap::with_capacity(FIELDS);
+        fields.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+        fields.insert(header::CACHE_CONTROL, cache_control(written.max_age, text));
         self.respond(fields, message, text)
     }
 
@@ -94,10 +93,9 @@ impl Addressee {
     pub(super) fn refuse(mut self, refusal: Refusal, text: &mut BytesMut) -> Response<Body> {
         // The rest of the body may come yet, and must not be read as a request.
         self.close |= refusal == Refusal::BodyTimeout;
-        let fields = [
-            (Some(header::CONTENT_TYPE), HeaderValue::from_static("text/plain; charset=utf-8")),
-            (Some(header::CACHE_CONTROL), HeaderValue::from_static(NOT_AT_ALL)),
-        ];
+        let mut fields = HeaderMap::with_capacity(FIELDS);
+        fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        fields.insert(header::CACHE_CONTROL, HeaderValue::from_static(NOT_AT_ALL));
         let (status, sentence) = refusal.response();
         let mut response = self.respond(fields, Bytes::from_static(sentence.as_bytes()), text);
         *response.status_mut() = status;
@@ -108,14 +106,7 @@ impl Addressee {
         response
     }
 
-    fn respond(
-        mut self,
-        fields: impl IntoIterator<Item = (Option<header::HeaderName>, HeaderValue)>,
-        octets: Bytes,
-        text: &mut BytesMut,
-    ) -> Response<Body> {
-        let mut headers = HeaderMap::with_capacity(FIELDS);
-        headers.extend(fields);
+    fn respond(mut self, mut headers: HeaderMap, octets: Bytes, text: &mut BytesMut) -> Response<Body> {
         // Said here, so that HEAD has it too.
         headers.insert(header::CONTENT_LENGTH, value(text, "", octets.len() as u64));
         if self.close {
