@@ -198,9 +198,9 @@ impl Asker {
 }
 
 /// A connection that has its TLS. `dot::serve` and `doh::serve` take it.
-pub struct Connection {
+pub struct Connection<S = TlsStream<TcpStream>> {
     /// The encrypted stream; `TCP_NODELAY` is set.
-    pub stream: TlsStream<TcpStream>,
+    pub stream: S,
     /// What all share.
     pub shared: Arc<Shared>,
     /// Who asks.
@@ -214,7 +214,7 @@ pub struct Connection {
 }
 
 /// Says nothing of what is in it: a stream's own form names its client's address.
-impl fmt::Debug for Connection {
+impl<S> fmt::Debug for Connection<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection").finish_non_exhaustive()
     }

@@ -237,11 +237,27 @@ impl Pipeline {
         if let Some(local) = Local::for_type(permitted.query()) {
             return self.leave(by, &Answer::local(&permitted.query().echo, &local), out);
         }
-        SCRATCH.with_borrow_mut(|scratch| match self.cache.get(&permitted, now.mono, scratch) {
+        // Taken and put back, not borrowed: a closure would carry and move the query.
+        let mut scratch = SCRATCH.take();
+        let progress = self.answer_permitted(client, by, permitted, &mut scratch, out);
+        SCRATCH.set(scratch);
+        progress
+    }
+
+    /// Answers what policy has nothing against, from the cache or an upstream.
+    fn answer_permitted(
+        self: &Arc<Self>,
+        client: &Client,
+        by: Sight<'_>,
+        permitted: Permitted<'_>,
+        scratch: &mut Vec<u8>,
+        out: &mut BytesMut,
+    ) -> Progress {
+        match self.cache.get(&permitted, by.now.mono, scratch) {
             Found::Fresh { reply, findings, refresh } => {
                 self.count(by, Event::CacheHit);
                 if refresh {
-                    self.refresh(&permitted, now);
+                    self.refresh(&permitted, by.now);
                 }
                 Progress::Answered(self.screen(by, permitted, reply, findings, out))
             }
@@ -253,7 +269,7 @@ impl Pipeline {
             Found::Expired { at_once: true } => self.stale_or(Failure::Timeout, by, permitted, scratch, out),
             Found::Expired { at_once: false } => self.ask(client, by, permitted, true, scratch, out),
             Found::Nothing => self.ask(client, by, permitted, false, scratch, out),
-        })
+        }
     }
 
     /// Answers what is not a query.

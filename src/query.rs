@@ -113,16 +113,30 @@ impl<'a> Query<'a> {
         if header.has(flag::QR) {
             return Err(Malformed::Response);
         }
-        let mut echo = Echo { id: header.id, flags: header.flags, question: Cow::Borrowed(&[]), edns: None, transport };
-        let question = read_question(octets, &header, sde, &mut echo);
-        let rcode = match question {
-            _ if header.opcode() != 0 => Rcode::NOTIMP,
-            Some(Question { qname, qtype, qclass, .. }) if sections_fit(&header, qtype) => {
-                return Ok(Self { echo, qname, qtype, qclass });
-            }
-            _ => Rcode::FORMERR,
+        let echo = Echo { id: header.id, flags: header.flags, question: Cow::Borrowed(&[]), edns: None, transport };
+        let mut query = Self { echo, qname: Name::root(), qtype: Qtype(0), qclass: Qclass(0) };
+        let sound = query.read_question(octets, &header, sde).is_some();
+        let rcode = match header.opcode() {
+            0 if sound && sections_fit(&header, query.qtype) => return Ok(query),
+            0 => Rcode::FORMERR,
+            _ => Rcode::NOTIMP,
         };
-        Err(Malformed::Fault(Fault { echo, rcode }))
+        Err(Malformed::Fault(Fault { echo: query.echo, rcode }))
+    }
+
+    /// Reads the one question and walks to the end of the message; fills in `echo` as far as it gets, so that even a
+    /// FORMERR answers OPT with OPT (RFC 6891 §7). None where the message is not well formed.
+    fn read_question(&mut self, octets: &'a [u8], header: &Header, sde: SdeOption) -> Option<()> {
+        // RFC 9619 §4: more than one question is a FORMERR.
+        let question = (header.counts[0] == 1).then(|| Question::read_fields(octets, &mut self.qname).ok()).flatten();
+        let Some((qtype, qclass, end)) = question else {
+            // Its OPT is looked for all the same.
+            read_opt(octets, header, skip_questions(octets, header)?, sde, &mut self.echo);
+            return None;
+        };
+        (self.qtype, self.qclass) = (qtype, qclass);
+        self.echo.question = Cow::Borrowed(&octets[HEADER_OCTETS..end]);
+        read_opt(octets, header, end, sde, &mut self.echo)?.then_some(())
     }
 
     /// The question that a person asks: class IN, RD set, without EDNS.
@@ -144,20 +158,6 @@ impl<'a> Query<'a> {
 /// A query brings no answers, and authority records only with IXFR (RFC 1995 §3).
 fn sections_fit(header: &Header, qtype: Qtype) -> bool {
     header.counts[1] == 0 && (header.counts[2] == 0 || qtype == Qtype::IXFR)
-}
-
-/// Reads the one question and walks to the end of the message; fills in `echo` as far as it gets, so that even a
-/// FORMERR answers OPT with OPT (RFC 6891 §7). None where the message is not well formed.
-fn read_question<'a>(octets: &'a [u8], header: &Header, sde: SdeOption, echo: &mut Echo<'a>) -> Option<Question> {
-    // RFC 9619 §4: more than one question is a FORMERR.
-    let question = (header.counts[0] == 1).then(|| Question::read(octets).ok()).flatten();
-    let Some(question) = question else {
-        // Its OPT is looked for all the same.
-        read_opt(octets, header, skip_questions(octets, header)?, sde, echo);
-        return None;
-    };
-    echo.question = Cow::Borrowed(&octets[HEADER_OCTETS..question.end]);
-    read_opt(octets, header, question.end, sde, echo)?.then_some(question)
 }
 
 /// Where the questions end, however many there are; the octets that are there bound the walk.

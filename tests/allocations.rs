@@ -1,6 +1,8 @@
 //! Counts what the hot path allocates: a query that policy or the cache answers allocates nothing.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "allocations/http2.rs"]
+mod http2;
 #[path = "support/mmdb.rs"]
 mod mmdb;
 
@@ -247,6 +249,32 @@ fn a_country_is_told_without_allocation() {
             let mut told = None;
             let count = measure(|| told = origin.place(address).0).count_total;
             assert_eq!((told, count), (country.and_then(origin::Country::from_code), 0), "{address}, IPv{ip_version}");
+        }
+    }
+}
+
+/// Allocations of an exchange over HTTP/2, by GET and by POST: what hyper and h2 make of it. Of ours there is one in
+/// hundreds, for the buffer that answers are cut from.
+const OVER_HTTP2: [(http2::Method, u64); 2] = [(http2::Method::Get, 3), (http2::Method::Post, 7)];
+
+/// How much of an allocation more is none: buffers that serve many exchanges.
+const SHARE_OF_BUFFERS: u64 = http2::EXCHANGES / 10;
+
+#[test]
+fn an_answer_over_http2_allocates_no_more_than_was_recorded_nor_than_a_canned_one() {
+    let pipeline = pipeline();
+    for (name, rcode) in [("www.example.org", Rcode::NOERROR), ("www.blocked.example", Rcode::NXDOMAIN)] {
+        for opt in OPTS {
+            for (method, recorded) in OVER_HTTP2 {
+                let message = query(name, opt);
+                let (ours, answer) = http2::of_product(&pipeline, method, &message);
+                assert_eq!((&answer[..2], u16::from(answer[3] & 15)), (&message[..2], rcode.0), "{name}");
+                let canned = http2::of_canned(&answer, method, &message);
+                let asked = format!("{name}, OPT {opt:?}, {method:?}");
+                assert!(ours <= canned, "{ours}, and {canned} where it is canned: {asked}");
+                let most = recorded * http2::EXCHANGES + SHARE_OF_BUFFERS;
+                assert!(ours <= most, "{ours} in {} exchanges: {asked}", http2::EXCHANGES);
+            }
         }
     }
 }

@@ -48,12 +48,9 @@ impl Header {
     /// The octets of the header.
     #[must_use]
     pub fn octets(&self) -> [u8; HEADER_OCTETS] {
-        let mut octets = [0; HEADER_OCTETS];
         let words = [self.id, self.flags, self.counts[0], self.counts[1], self.counts[2], self.counts[3]];
-        for (to, word) in octets.chunks_exact_mut(2).zip(words) {
-            to.copy_from_slice(&word.to_be_bytes());
-        }
-        octets
+        let [[a, b], [c, d], [e, f], [g, h], [i, j], [k, l]] = words.map(u16::to_be_bytes);
+        [a, b, c, d, e, f, g, h, i, j, k, l]
     }
 
     /// The RCODE field, without the bits that an OPT adds.
@@ -109,18 +106,23 @@ impl Question {
     /// # Errors
     /// When the octets end, or the name is not one.
     pub fn read(message: &[u8]) -> Result<Self, MessageError> {
-        let (qname, at) = Name::parse(message, HEADER_OCTETS)?;
+        let mut qname = Name::root();
+        let (qtype, qclass, end) = Self::read_fields(message, &mut qname)?;
+        Ok(Self { qname, qtype, qclass, end })
+    }
+
+    /// The same, field by field, with QNAME in the place of the root that `qname` is: a name is large.
+    ///
+    /// # Errors
+    /// The same; `qname` is not usable then.
+    pub fn read_fields(message: &[u8], qname: &mut Name) -> Result<(Qtype, Qclass, usize), MessageError> {
+        let at = qname.read(message, HEADER_OCTETS)?;
         // A pointer to the header would make the question's length differ from its name's.
         if at != HEADER_OCTETS + qname.as_wire().len() {
             return Err(MessageError::Name(NameError::BadPointer));
         }
         let [t1, t0, c1, c0] = message.get(at..).and_then(<[u8]>::first_chunk).ok_or(MessageError::Truncated)?;
-        Ok(Self {
-            qname,
-            qtype: Qtype(u16::from_be_bytes([*t1, *t0])),
-            qclass: Qclass(u16::from_be_bytes([*c1, *c0])),
-            end: at + 4,
-        })
+        Ok((Qtype(u16::from_be_bytes([*t1, *t0])), Qclass(u16::from_be_bytes([*c1, *c0])), at + 4))
     }
 }
 

@@ -87,6 +87,12 @@ impl Name {
     /// See [`NameError`]; the name is not usable then.
     pub fn parse(message: &[u8], at: usize) -> Result<(Self, usize), NameError> {
         let mut name = Self::root();
+        let end = name.read(message, at)?;
+        Ok((name, end))
+    }
+
+    /// The same, in the place of the root: a name is large, and moving it costs more than reading it.
+    pub(super) fn read(&mut self, message: &[u8], at: usize) -> Result<usize, NameError> {
         let mut end = None;
         let mut place = at;
         // Each pointer must point before every place read so far; this is the lowest.
@@ -97,9 +103,11 @@ impl Name {
             let length = *message.get(place).ok_or(NameError::Truncated)? as usize;
             match length {
                 0 => {
-                    name.octets[len] = 0;
-                    name.len = (len + 1) as u8;
-                    return Ok((name, end.unwrap_or(place + 1)));
+                    self.octets[len] = 0;
+                    // Lengths of labels are below every letter.
+                    self.octets[..len].make_ascii_lowercase();
+                    self.len = (len + 1) as u8;
+                    return Ok(end.unwrap_or(place + 1));
                 }
                 1..=63 => {
                     let label = message.get(place + 1..place + 1 + length).ok_or(NameError::Truncated)?;
@@ -107,12 +115,10 @@ impl Name {
                     if len + 1 + length >= NAME_OCTETS_MAX {
                         return Err(NameError::NameTooLong);
                     }
-                    name.offsets[usize::from(name.labels)] = len as u8;
-                    name.labels += 1;
-                    name.octets[len] = length as u8;
-                    for (to, from) in name.octets[len + 1..].iter_mut().zip(label) {
-                        *to = from.to_ascii_lowercase();
-                    }
+                    self.offsets[usize::from(self.labels)] = len as u8;
+                    self.labels += 1;
+                    self.octets[len] = length as u8;
+                    self.octets[len + 1..][..length].copy_from_slice(label);
                     len += 1 + length;
                     place += 1 + length;
                 }

@@ -7,6 +7,7 @@ pub mod frames;
 pub mod request;
 mod response;
 mod stream;
+mod turns;
 
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -22,6 +23,7 @@ use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, Version, header};
 use hyper::body::{Body as _, Incoming};
 use jiff::Timestamp;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{sleep, timeout};
 
 use super::gate::ClientKey;
@@ -42,10 +44,18 @@ const ANSWER_OCTETS: usize = 1024;
 
 /// Serves a connection until it ends, in the protocol that ALPN chose; without ALPN that is HTTP/1.1.
 pub fn serve(connection: Connection) -> impl Future<Output = ()> + Send {
+    let http2 = connection.stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    serve_stream(connection, http2)
+}
+
+/// Serves a connection whatever its stream is, in HTTP/2 or HTTP/1.1.
+pub fn serve_stream<S>(connection: Connection<S>, http2: bool) -> impl Future<Output = ()> + Send + use<S>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let Connection { stream, shared, asker, forwards, country, phase } = connection;
-    let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let desk = Arc::new(Desk { shared: Arc::clone(&shared), peer: asker, forwards, country });
-    let respond = move |exchange, request| respond(Arc::clone(&desk), exchange, request);
+    let respond = move |exchange, request| Box::pin(respond(Arc::clone(&desk), exchange, request));
     let pressed = Arc::clone(&shared);
     let idle_timeout = move || pressed.idle_timeout();
     let end = connection::converse(stream, http2, respond, &shared.settings, idle_timeout, phase);
@@ -159,17 +169,19 @@ impl Ask for Desk {
         let client = &asker.unwrap_or(&self.peer).client;
         match pipeline.read(message, Transport::Doh) {
             Ok(query) => {
-                let now = pipeline.clock().now();
-                Ok(with_buffer(|out| match pipeline.answer(client, query, now, out) {
-                    Progress::Answered(written) => Step::Answered(out.split().freeze(), written),
+                let now = turns::now(|| pipeline.clock().now());
+                let mut buffer = Buffer::lend();
+                Ok(match pipeline.answer(client, query, now, &mut buffer.0) {
+                    Progress::Answered(written) => Step::Answered(buffer.0.split().freeze(), written),
                     // Boxed, so that a request answered at once does not carry and move the room for one that is not.
                     Progress::Waiting(waiting) => Step::Waiting(Box::pin(waiting.finish())),
-                }))
+                })
             }
-            Err(Malformed::Fault(fault)) => Ok(with_buffer(|out| {
-                let written = pipeline.fault(&fault, out);
-                Step::Answered(out.split().freeze(), written)
-            })),
+            Err(Malformed::Fault(fault)) => {
+                let mut buffer = Buffer::lend();
+                let written = pipeline.fault(&fault, &mut buffer.0);
+                Ok(Step::Answered(buffer.0.split().freeze(), written))
+            }
             Err(Malformed::Short) => Err(Refusal::Short),
             Err(Malformed::Response) => Err(Refusal::Response),
         }
@@ -201,7 +213,9 @@ async fn respond(
         exchange.is_read();
     }
     let addressee = Addressee { head_only: head.method == Method::HEAD, close: ends_connection(&head), exchange };
-    Ok(with_buffer(|text| match answer {
+    let mut buffer = Buffer::lend();
+    let text = &mut buffer.0;
+    Ok(match answer {
         Ok(Found::Answer(message, written)) => addressee.answer(message, written, text),
         Ok(Found::Page(page)) => addressee.page(*page, text),
         Err(refusal) => {
@@ -210,7 +224,7 @@ async fn respond(
             }
             addressee.refuse(refusal, text)
         }
-    }))
+    })
 }
 
 async fn answer(desk: &impl Ask, head: &Parts, body: &mut Incoming, exchange: &Exchange) -> Result<Found, Refusal> {
@@ -281,16 +295,25 @@ thread_local! {
     static ANSWERS: RefCell<BytesMut> = RefCell::new(BytesMut::new());
 }
 
-/// Lends the worker's buffer, with room in it. It must not be asked for again in `write`.
-fn with_buffer<T>(write: impl FnOnce(&mut BytesMut) -> T) -> T {
-    ANSWERS.with_borrow_mut(|buffer| {
-        // What a panic left behind is nobody's answer.
-        buffer.clear();
+/// The worker's buffer, with room in it, until it is dropped. Whoever asks for it meanwhile gets an empty one.
+struct Buffer(BytesMut);
+
+impl Buffer {
+    fn lend() -> Self {
+        let mut buffer = ANSWERS.take();
         if buffer.capacity() < ANSWER_OCTETS {
             buffer.reserve(ANSWERS_OCTETS);
         }
-        write(buffer)
-    })
+        Self(buffer)
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        // What a panic leaves behind is nobody's answer.
+        self.0.clear();
+        ANSWERS.set(std::mem::take(&mut self.0));
+    }
 }
 
 #[cfg(test)]

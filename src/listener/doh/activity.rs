@@ -24,6 +24,8 @@ pub(super) struct Activity {
     head_begun: AtomicBool,
     /// The peer takes no octets for now.
     blocked: AtomicBool,
+    /// HTTP/2: requests came in this turn, and nothing is written before the next.
+    in_turn: AtomicBool,
     /// How often everything written was taken.
     flushes: AtomicUsize,
     /// Rises when no answer of the generation before it is left.
@@ -49,9 +51,22 @@ impl Activity {
 
     /// The peer took everything.
     pub(super) fn flush(&self) {
-        if self.blocked.swap(false, Relaxed) {
-            self.flushes.fetch_add(1, Relaxed);
+        if self.blocked.load(Relaxed) {
+            self.blocked.store(false, Relaxed);
+            raise(&self.flushes);
         }
+    }
+
+    /// Whether writes wait for the end of the turn.
+    pub(super) fn in_turn(&self) -> bool {
+        self.in_turn.load(Relaxed)
+    }
+
+    /// Ends the turn; whether writes may have waited for it.
+    pub(super) fn end_turn(&self) -> bool {
+        let in_turn = self.in_turn();
+        self.in_turn.store(false, Relaxed);
+        in_turn
     }
 
     fn is_busy(&self) -> bool {
@@ -83,6 +98,17 @@ impl Activity {
     }
 }
 
+/// Counts one more. A connection, its streams and its I/O are all polled and dropped on the one thread of their runtime,
+/// so this need not be one step, which would cost ten times as much.
+fn raise(count: &AtomicUsize) {
+    count.store(count.load(Relaxed).wrapping_add(1), Relaxed);
+}
+
+/// Counts one less; see [`raise`].
+fn lower(count: &AtomicUsize) {
+    count.store(count.load(Relaxed).wrapping_sub(1), Relaxed);
+}
+
 /// A request, until its answer has been taken by the transport or the stream is given up.
 #[derive(Debug)]
 pub(super) struct Exchange {
@@ -93,8 +119,9 @@ pub(super) struct Exchange {
 
 impl Exchange {
     pub(super) fn begin(activity: &Arc<Activity>) -> Self {
-        activity.requests.fetch_add(1, Relaxed);
-        activity.in_flight.fetch_add(1, Relaxed);
+        raise(&activity.requests);
+        raise(&activity.in_flight);
+        activity.in_turn.store(!activity.http1, Relaxed);
         let exchange = Self { activity: Arc::clone(activity), answered: None };
         exchange.is_read();
         exchange
@@ -110,16 +137,16 @@ impl Exchange {
     /// Its answer stands ready to be written.
     pub(super) fn answer(&mut self) {
         let generation = self.activity.generation.load(Relaxed);
-        self.activity.untaken[generation & 1].fetch_add(1, Relaxed);
+        raise(&self.activity.untaken[generation & 1]);
         self.answered = Some(generation);
     }
 }
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        self.activity.in_flight.fetch_sub(1, Relaxed);
+        lower(&self.activity.in_flight);
         if let Some(generation) = self.answered {
-            self.activity.untaken[generation & 1].fetch_sub(1, Relaxed);
+            lower(&self.activity.untaken[generation & 1]);
         }
     }
 }

@@ -13,7 +13,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep_until, timeout, timeout_at};
@@ -22,6 +22,7 @@ use super::activity::{Activity, Exchange, Finding, Watch};
 use super::frames::Frames;
 use super::response::Body;
 use super::stream::Watched;
+use super::turns::{AtOnce, Turns};
 use crate::listener::{Phase, Settings};
 use crate::telemetry::Bound;
 
@@ -46,7 +47,7 @@ const OWN_RESETS_MAX: usize = 128;
 /// Streams that a client reset before we looked at them, at a time, before its connection ends (CVE-2023-44487).
 const PENDING_RESETS_MAX: usize = 20;
 
-/// Without a frame for as long, an HTTP/2 client is asked whether it is still there…
+/// Without a frame for as long, an HTTP/2 client is asked whether it is still there, where no other bound is tighter…
 const PING_INTERVAL: Duration = Duration::from_secs(60);
 
 /// …and has as long to say so.
@@ -73,7 +74,7 @@ pub(super) fn converse<S, F, R, I>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
     F: Fn(Exchange, Request<Incoming>) -> R,
-    R: Future<Output = Result<Response<Body>, Infallible>> + Send + 'static,
+    R: Future<Output = Result<Response<Body>, Infallible>> + Unpin + Send + 'static,
     I: Fn() -> Duration,
 {
     let activity = Activity::new(!http2);
@@ -84,20 +85,21 @@ where
         message_timeout: settings.message_timeout,
         drain_timeout: settings.drain_timeout,
     };
-    let service = service_fn(move |request| respond(Exchange::begin(&activity), request));
+    let begun = Arc::clone(&activity);
+    let service = service_fn(move |request| respond(Exchange::begin(&begun), request));
     if http2 {
-        let http = Box::pin(http2_settings(settings).serve_connection(stream, service));
-        Either::Left(run(http, |http| http.graceful_shutdown(), bounds, phase))
+        let http = Box::pin(Turns::new(http2_settings(settings).serve_connection(stream, service), activity));
+        Either::Left(run(http, |http| Pin::new(&mut http.get_mut().http).graceful_shutdown(), bounds, phase))
     } else {
         let http = Box::pin(http1_settings().serve_connection(stream, service));
         Either::Right(run(http, |http| http.graceful_shutdown(), bounds, phase))
     }
 }
 
-fn http2_settings(settings: &Settings) -> http2::Builder<TokioExecutor> {
+fn http2_settings(settings: &Settings) -> http2::Builder<AtOnce> {
     let in_flight = u32::try_from(settings.in_flight_per_connection).unwrap_or(u32::MAX);
     let streams = if in_flight == 0 { STREAMS_MAX } else { in_flight.min(STREAMS_MAX) };
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+    let mut builder = http2::Builder::new(AtOnce);
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(streams)
@@ -107,9 +109,17 @@ fn http2_settings(settings: &Settings) -> http2::Builder<TokioExecutor> {
         .max_send_buf_size(SEND_BUFFER_OCTETS)
         .max_local_error_reset_streams(OWN_RESETS_MAX)
         .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
-        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_interval(outlives_ping(settings).then_some(PING_INTERVAL))
         .keep_alive_timeout(PING_TIMEOUT);
     builder
+}
+
+/// Whether a connection whose client is gone could stay for longer than a PING would let it: what it may do is bounded,
+/// by default more tightly. hyper reads the clock several times a request to know when to send one.
+fn outlives_ping(settings: &Settings) -> bool {
+    settings.message_timeout.is_zero()
+        || settings.idle_timeout.is_zero()
+        || settings.idle_timeout > PING_INTERVAL + PING_TIMEOUT
 }
 
 fn http1_settings() -> http1::Builder {

@@ -49,18 +49,25 @@ impl Frames {
     }
 
     fn read_header<'a>(&mut self, octets: &'a [u8]) -> &'a [u8] {
+        // Nearly always the whole of it is there.
+        if self.read == 0
+            && let Some((header, rest)) = octets.split_first_chunk()
+        {
+            self.begin(*header);
+            return rest;
+        }
         let taken = (HEADER_OCTETS - self.read).min(octets.len());
         self.header[self.read..self.read + taken].copy_from_slice(&octets[..taken]);
         self.read += taken;
         if self.read == HEADER_OCTETS {
-            self.begin();
+            self.begin(self.header);
         }
         &octets[taken..]
     }
 
-    fn begin(&mut self) {
-        let [length @ .., kind, flags, _, _, _, _] = self.header;
-        self.left = length.iter().fold(0, |sum, octet| sum << 8 | usize::from(*octet));
+    fn begin(&mut self, header: [u8; HEADER_OCTETS]) {
+        let [a, b, c, kind, flags, _, _, _, _] = header;
+        self.left = u32::from_be_bytes([0, a, b, c]) as usize;
         self.read = 0;
         if matches!(kind, HEADERS | CONTINUATION) {
             self.in_field_block = flags & END_HEADERS == 0;

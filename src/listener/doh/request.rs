@@ -143,9 +143,12 @@ fn parameter(query: &str) -> Result<&str, Refusal> {
 
 fn body_type(headers: &HeaderMap) -> Result<(), Refusal> {
     let value = |name| headers.get(name).map(|value| value.to_str().unwrap_or("unreadable"));
-    let media_type = value(header::CONTENT_TYPE).and_then(|value| value.split(';').next()).unwrap_or("");
-    if !media_type.trim().eq_ignore_ascii_case(MEDIA_TYPE) {
-        return Err(Refusal::MediaType);
+    // As nearly everyone writes it, it need not be taken apart.
+    if headers.get(header::CONTENT_TYPE).is_none_or(|value| value.as_bytes() != MEDIA_TYPE.as_bytes()) {
+        let media_type = value(header::CONTENT_TYPE).and_then(|value| value.split(';').next()).unwrap_or("");
+        if !media_type.trim().eq_ignore_ascii_case(MEDIA_TYPE) {
+            return Err(Refusal::MediaType);
+        }
     }
     match value(header::CONTENT_ENCODING) {
         Some(coding) if !coding.trim().eq_ignore_ascii_case("identity") => Err(Refusal::Coding),
@@ -176,7 +179,9 @@ pub(super) async fn body<B: Body<Data = Bytes> + Unpin>(mut body: B) -> Result<B
         return Err(Refusal::Body);
     }
     let mut whole = Bytes::new();
-    while let Some(frame) = body.frame().await {
+    while !body.is_end_stream()
+        && let Some(frame) = body.frame().await
+    {
         // Trailers mean nothing here.
         if let Ok(data) = frame.map_err(|_| Refusal::BodyCut)?.into_data() {
             whole = join(whole, data)?;

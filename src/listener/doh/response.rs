@@ -1,11 +1,10 @@
 //! A DNS answer, or a refusal → an HTTP response (RFC 8484 §4.2, §5.1).
 
 use std::convert::Infallible;
-use std::fmt::{Arguments, Write};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Response, header};
 use http_body::{Frame, SizeHint};
 
@@ -15,6 +14,9 @@ use crate::answer::Written;
 
 /// Fields that a response has, hyper's `date` among them.
 const FIELDS: usize = 5;
+
+/// Digits of the largest `u64`.
+const DIGITS_MAX: usize = 20;
 
 /// A body of one part, or none.
 #[derive(Debug)]
@@ -73,10 +75,9 @@ pub(super) struct Addressee {
 impl Addressee {
     /// 200 with a DNS answer, whatever its RCODE (RFC 8484 §4.2.1). `text` lends room for what headers say.
     pub(super) fn answer(self, message: Bytes, written: Written, text: &mut BytesMut) -> Response<Body> {
-        let fields = [
-            (Some(header::CONTENT_TYPE), HeaderValue::from_static(MEDIA_TYPE)),
-            (Some(header::CACHE_CONTROL), cache_control(written.max_age, text)),
-        ];
+        let mut fields = HeaderMap::with_capacity(FIELDS);
+        fields.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+        fields.insert(header::CACHE_CONTROL, cache_control(written.max_age, text));
         self.respond(fields, message, text)
     }
 
@@ -92,10 +93,9 @@ impl Addressee {
     pub(super) fn refuse(mut self, refusal: Refusal, text: &mut BytesMut) -> Response<Body> {
         // The rest of the body may come yet, and must not be read as a request.
         self.close |= refusal == Refusal::BodyTimeout;
-        let fields = [
-            (Some(header::CONTENT_TYPE), HeaderValue::from_static("text/plain; charset=utf-8")),
-            (Some(header::CACHE_CONTROL), HeaderValue::from_static(NOT_AT_ALL)),
-        ];
+        let mut fields = HeaderMap::with_capacity(FIELDS);
+        fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        fields.insert(header::CACHE_CONTROL, HeaderValue::from_static(NOT_AT_ALL));
         let (status, sentence) = refusal.response();
         let mut response = self.respond(fields, Bytes::from_static(sentence.as_bytes()), text);
         *response.status_mut() = status;
@@ -106,16 +106,9 @@ impl Addressee {
         response
     }
 
-    fn respond(
-        mut self,
-        fields: impl IntoIterator<Item = (Option<header::HeaderName>, HeaderValue)>,
-        octets: Bytes,
-        text: &mut BytesMut,
-    ) -> Response<Body> {
-        let mut headers = HeaderMap::with_capacity(FIELDS);
-        headers.extend(fields);
+    fn respond(mut self, mut headers: HeaderMap, octets: Bytes, text: &mut BytesMut) -> Response<Body> {
         // Said here, so that HEAD has it too.
-        headers.insert(header::CONTENT_LENGTH, value(text, format_args!("{}", octets.len())));
+        headers.insert(header::CONTENT_LENGTH, value(text, "", octets.len() as u64));
         if self.close {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
@@ -133,15 +126,25 @@ const NOT_AT_ALL: &str = "private, no-store";
 /// Every answer depends on who asks, so none may be kept for others.
 fn cache_control(max_age: Option<u32>, text: &mut BytesMut) -> HeaderValue {
     match max_age {
-        Some(seconds) => value(text, format_args!("private, max-age={seconds}")),
+        Some(seconds) => value(text, "private, max-age=", seconds.into()),
         None => HeaderValue::from_static(NOT_AT_ALL),
     }
 }
 
-/// A field's value, in room of `text`'s.
-fn value(text: &mut BytesMut, words: Arguments<'_>) -> HeaderValue {
-    let written = text.write_fmt(words);
-    debug_assert!(written.is_ok(), "a buffer grows");
+/// A field's value, words and a number behind them, in room of `text`'s. The machinery of `write!` would cost more than
+/// all else that a response takes.
+fn value(text: &mut BytesMut, words: &str, number: u64) -> HeaderValue {
+    let (mut digits, mut at, mut left) = ([0; DIGITS_MAX], DIGITS_MAX, number);
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (left % 10) as u8;
+        left /= 10;
+        if left == 0 {
+            break;
+        }
+    }
+    text.put_slice(words.as_bytes());
+    text.put_slice(&digits[at..]);
     // Digits and ASCII words: never refused.
     HeaderValue::from_maybe_shared(text.split().freeze()).unwrap_or(HeaderValue::from_static(""))
 }

@@ -2,18 +2,24 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::future::pending;
+use std::io;
+use std::pin::Pin;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::task::{Context, Poll};
 
+use futures_util::FutureExt;
 use futures_util::future::Either;
 use h2::client::{Connection as H2Connection, ResponseFuture, SendRequest};
 use http::StatusCode;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
+use super::activity::Activity;
 use super::*;
+use crate::clock::Clock;
 use crate::dns::Rcode;
 use crate::listener::Phase;
 use crate::listener::trust::Prefixes;
@@ -120,9 +126,8 @@ fn served(http2: bool) -> Served {
     served_through(http2, 256 * 1024)
 }
 
-/// Through a pipe that holds so many octets.
-fn served_through(http2: bool, pipe_octets: usize) -> Served {
-    let settings = Settings {
+fn settings() -> Settings {
+    Settings {
         doh: Vec::new(),
         dot: Vec::new(),
         proxy_from: Prefixes::default(),
@@ -136,15 +141,19 @@ fn served_through(http2: bool, pipe_octets: usize) -> Served {
         message_timeout: Duration::from_secs(10),
         idle_timeout: Duration::from_secs(65),
         drain_timeout: Duration::from_secs(10),
-    };
-    let desk = Arc::new(Canned { settings, met: Mutex::default(), waiting: Arc::default() });
+    }
+}
+
+/// Through a pipe that holds so many octets.
+fn served_through(http2: bool, pipe_octets: usize) -> Served {
+    let desk = Arc::new(Canned { settings: settings(), met: Mutex::default(), waiting: Arc::default() });
     let (near, far) = duplex(pipe_octets);
     let (phase, changes) = watch::channel(Phase::Running);
     let asked = Arc::clone(&desk);
     let end = tokio::spawn(async move {
         let start = Instant::now();
         let desk = Arc::clone(&asked);
-        let respond = move |exchange, request| respond(Arc::clone(&desk), exchange, request);
+        let respond = move |exchange, request| Box::pin(respond(Arc::clone(&desk), exchange, request));
         let idle_timeout = || asked.settings.idle_timeout;
         let bound = connection::converse(far, http2, respond, &asked.settings, idle_timeout, changes).await;
         (bound, start.elapsed())
@@ -610,6 +619,89 @@ async fn h2_raw(frames: &[u8]) -> (Option<Bound>, Duration) {
         let _ = reader.read_to_end(&mut heard).await;
     });
     end.await.unwrap()
+}
+
+/// What an HTTP/2 connection writes in answer to octets behind the preface, each write apart.
+async fn h2_writes(frames: &[u8], idle_timeout: Duration, wait: Duration) -> Vec<Vec<u8>> {
+    let (mut near, far) = duplex(256 * 1024);
+    let writes = Arc::new(Mutex::new(Vec::new()));
+    let stream = Noted { stream: far, writes: Arc::clone(&writes) };
+    let (_running, changes) = watch::channel(Phase::Running);
+    let settings = Settings { idle_timeout, ..settings() };
+    let desk = Arc::new(Canned { settings: settings.clone(), met: Mutex::default(), waiting: Arc::default() });
+    let respond = move |exchange, request| Box::pin(respond(Arc::clone(&desk), exchange, request));
+    let serving = connection::converse(stream, true, respond, &settings, move || idle_timeout, changes);
+    let octets = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0", frames].concat();
+    near.write_all(&octets).await.unwrap();
+    let _ = timeout(wait, serving).await;
+    std::mem::take(&mut *writes.lock().unwrap())
+}
+
+/// A stream that keeps each write.
+struct Noted {
+    stream: DuplexStream,
+    writes: Arc<Mutex<Vec<Vec<u8>>>>,
+}
+
+impl AsyncRead for Noted {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Noted {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        self.writes.lock().unwrap().push(octets.to_vec());
+        Pin::new(&mut self.stream).poll_write(cx, octets)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn http2_answers_of_one_read_leave_in_one_write() {
+    let fields = [b"\x82\x87\x41\x01x\x04", &[target("tag").len() as u8][..], target("tag").as_bytes()].concat();
+    let requests: Vec<u8> = (0..20).flat_map(|at| frame(1, 5, 2 * at + 1, &fields)).collect();
+    let writes = h2_writes(&requests, Duration::from_secs(65), Duration::from_secs(1)).await;
+    let answers = |write: &Vec<u8>| write.windows(15).filter(|part| *part == message("tag")).count();
+    let answered: Vec<_> = writes.iter().map(answers).filter(|answers| *answers > 0).collect();
+    assert_eq!(answered, [20]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn http2_a_client_is_pinged_where_nothing_ends_its_connection_sooner() {
+    const PING: &[u8] = b"\0\0\x08\x06\0\0\0\0\0";
+    for (idle_timeout, pinged) in [(65, false), (70, false), (71, true), (3600, true), (0, true)] {
+        let writes = h2_writes(b"", Duration::from_secs(idle_timeout), Duration::from_secs(62)).await;
+        assert_eq!(writes.iter().any(|write| write.starts_with(PING)), pinged, "{idle_timeout} s");
+    }
+}
+
+#[test]
+fn the_time_is_read_once_in_a_turn_and_anew_outside_of_one() {
+    let reads = AtomicUsize::new(0);
+    let clock = Clock::simulated(Timestamp::UNIX_EPOCH);
+    let look = || {
+        let _ = turns::now(|| {
+            reads.fetch_add(1, SeqCst);
+            clock.now()
+        });
+    };
+    (0..3).for_each(|_| look());
+    assert_eq!(reads.load(SeqCst), 3);
+    for turn in 1..3 {
+        let looks = Box::pin(async { (0..3).for_each(|_| look()) });
+        assert_eq!(poll_immediate(turns::Turns::new(looks, Activity::new(false))).now_or_never(), Some(Some(())));
+        assert_eq!(reads.load(SeqCst), 3 + turn);
+    }
+    look();
+    assert_eq!(reads.load(SeqCst), 6);
 }
 
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
