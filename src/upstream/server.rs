@@ -1,6 +1,6 @@
 //! One upstream resolver: its address, its connections and what is known of it.
 
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use super::counters::{Counters, count};
 use super::exchange::{self, Budget};
 use super::health::{Change, Health};
+use super::ports::Ports;
 use super::question::Question;
 use super::tcp::Lines;
 use super::{Network, Status};
@@ -26,8 +27,9 @@ const CORRECTED: Duration = Duration::from_secs(1);
 pub(super) struct Server {
     pub(super) address: SocketAddr,
     pub(super) network: Arc<dyn Network>,
+    pub(super) ports: Ports,
     pub(super) lines: Lines,
-    pub(super) counters: Counters,
+    pub(super) counters: Arc<Counters>,
     health: Mutex<Health>,
     /// Names are remembered by a keyed hash only, and only while they are unanswered.
     hasher: RandomState,
@@ -39,11 +41,13 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) fn new(address: SocketAddr, network: &Arc<dyn Network>, returns: Arc<watch::Sender<u64>>) -> Self {
+        let counters = Arc::default();
         Self {
             address,
             network: Arc::clone(network),
+            ports: Ports::new(address, network, &counters),
             lines: Lines::new(address, network),
-            counters: Counters::default(),
+            counters,
             health: Mutex::new(Health::new()),
             hasher: RandomState::new(),
             is_loop: AtomicBool::new(false),
@@ -58,7 +62,7 @@ impl Server {
     /// As in [`exchange::ask`], and [`Failure::Timeout`].
     pub(super) async fn ask(
         &self,
-        question: &Question,
+        question: &Arc<Question>,
         budget: &Budget,
         until: Instant,
     ) -> Result<Reply<'static>, Failure> {
@@ -95,14 +99,14 @@ impl Server {
     }
 
     /// The network refused. What the machine itself lacks (descriptors, ports) is not held against the upstream.
-    pub(super) fn refused(&self, error: &io::Error) {
+    pub(super) fn refused(&self, error: ErrorKind) {
         let of_the_way = [
             ErrorKind::ConnectionRefused,
             ErrorKind::ConnectionReset,
             ErrorKind::HostUnreachable,
             ErrorKind::NetworkUnreachable,
         ];
-        if of_the_way.contains(&error.kind()) {
+        if of_the_way.contains(&error) {
             let change = self.health().refused();
             self.tell(change);
         }
