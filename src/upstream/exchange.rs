@@ -67,7 +67,8 @@ pub(super) async fn ask(server: &Server, question: &Arc<Question>, budget: &Budg
 
 async fn ask_once(server: &Server, question: &Arc<Question>, edns: bool, budget: &Budget) -> Result<Heard, Failure> {
     match over_udp(server, question, edns, budget).await? {
-        Heard::Truncated => server.lines.ask(server, question, edns, budget).await,
+        // Boxed: most tries need no room for it.
+        Heard::Truncated => Box::pin(server.lines.ask(server, question, edns, budget)).await,
         heard => Ok(heard),
     }
 }

@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use ahash::RandomState;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::counters::{Counters, count};
-use super::exchange::{self, Budget};
 use super::health::{Change, Health};
 use super::ports::Ports;
 use super::question::Question;
@@ -56,24 +55,8 @@ impl Server {
         }
     }
 
-    /// One try, until `until`; what comes of it is remembered.
-    ///
-    /// # Errors
-    /// As in [`exchange::ask`], and [`Failure::Timeout`].
-    pub(super) async fn ask(
-        &self,
-        question: &Arc<Question>,
-        budget: &Budget,
-        until: Instant,
-    ) -> Result<Reply<'static>, Failure> {
-        let since = Instant::now();
-        let outcome = timeout_at(until, exchange::ask(self, question, budget)).await;
-        let outcome = outcome.unwrap_or(Err(Failure::Timeout));
-        self.remember(question, since, &outcome);
-        outcome
-    }
-
-    fn remember(&self, question: &Question, since: Instant, outcome: &Result<Reply<'static>, Failure>) {
+    /// What a try has come to that began at `since` is remembered.
+    pub(super) fn remember(&self, question: &Question, since: Instant, outcome: &Result<Reply<'static>, Failure>) {
         let now = Instant::now();
         match outcome {
             Ok(_) => {

@@ -223,7 +223,11 @@ async fn tcp_connections_are_reused_and_pipelined() {
         let delay = if asked.nth == 0 { 40 } else { 10 };
         vec![(1, Act::Send(wrong)), (2, Act::Send(vec![1])), (delay, good(asked, asked.nth as u8))]
     });
-    let (slow, quick) = tokio::join!(timed(&upstream, "a.example"), timed(&upstream, "b.example"));
+    let behind = async {
+        sleep(ms(1)).await;
+        timed(&upstream, "b.example").await
+    };
+    let (slow, quick) = tokio::join!(timed(&upstream, "a.example"), behind);
     assert_eq!((mark(&slow.0), slow.1, mark(&quick.0), quick.1), (0, ms(41), 1, ms(11)), "out of order");
     sleep(ms(4900)).await;
     assert_eq!(mark(&forward(&upstream, "c.example").await), 2);
