@@ -95,7 +95,8 @@ impl Ports {
     /// The socket at a random place of the pool, a fresh one where that takes no more: the fewer queries there are, the
     /// more of them have a port of their own.
     fn draw(&self) -> io::Result<Arc<Port>> {
-        let mut pool = self.pools.get_or(|| RefCell::new(vec![Weak::new(); SOCKETS_PER_WORKER_MAX])).borrow_mut();
+        let empty = || RefCell::new((0..SOCKETS_PER_WORKER_MAX).map(|_| Weak::new()).collect());
+        let mut pool = self.pools.get_or(empty).borrow_mut();
         let place = rand::rng().random_range(0..SOCKETS_PER_WORKER_MAX);
         let now = Instant::now();
         if let Some(port) = pool[place].upgrade()
