@@ -102,7 +102,7 @@ pub enum Progress {
     /// It stands at the end of the output buffer.
     Answered(Written),
     /// An upstream is being asked.
-    Waiting(Box<Waiting>),
+    Waiting(Waiting),
 }
 
 /// A policy, and where its blocks are counted.
@@ -186,6 +186,9 @@ pub struct Pipeline {
 
 /// How long a planted address is kept, in seconds: longer than a probe takes.
 const PLANTED_TTL: u32 = 120;
+
+/// Room for an answer that was waited for: one block of padding (RFC 8467 §4.1), and so nearly every answer.
+const ANSWER_OCTETS: usize = 468;
 
 thread_local! {
     /// Where the cache copies a hit to; grows to the largest message once per worker.
@@ -387,11 +390,13 @@ impl Pipeline {
         let query = Query::plain(question.name.clone(), question.qtype);
         let country = question.client.and_then(|client| policy.place(client).0);
         let Ok(permitted) = policy.admit(query, View { country }, question.at, |_| {}) else { return explanation };
-        let outcome = match self.flight(&permitted, self.clock.now()) {
+        let permitted = Arc::new(permitted.into_owned());
+        let flight = self.flight(&permitted, self.clock.now());
+        let outcome = match &flight {
             Some(flight) => flight.outcome().await,
-            None => Arc::new(Err(Failure::Overloaded)),
+            None => &Err(Failure::Overloaded),
         };
-        match outcome.as_ref() {
+        match outcome {
             Ok((reply, _)) => policy.explain_reply(question, &permitted, reply),
             Err(_) => {
                 let note = "no upstream answered: addresses, and names behind a CNAME, DNAME, SVCB or HTTPS record, \
@@ -484,20 +489,13 @@ impl Pipeline {
             return self.leave(by, &Answer::local(&permitted.query().echo, &Local::not_cached()), out);
         }
         self.count(by, Event::CacheMiss);
+        let permitted = Arc::new(permitted.into_owned());
         let flight = |place| Some((place, self.flight(&permitted, by.now)?));
         let Some((place, flight)) = self.take_place().and_then(flight) else {
             self.telemetry.count(Event::Bound(Bound::InFlight));
-            return self.stale_or(Failure::Overloaded, by, permitted, scratch, out);
+            return self.stale_or(Failure::Overloaded, by, Permitted::clone(&permitted), scratch, out);
         };
-        let permitted = permitted.into_owned();
-        Progress::Waiting(Box::new(Waiting {
-            place,
-            client: client.clone(),
-            permitted,
-            arrived: by.now,
-            stale,
-            flight,
-        }))
+        Progress::Waiting(Waiting { place, client: client.clone(), permitted, arrived: by.now, stale, flight })
     }
 
     fn take_place(self: &Arc<Self>) -> Option<Place> {
@@ -508,7 +506,7 @@ impl Pipeline {
     }
 
     fn refresh(self: &Arc<Self>, permitted: &Permitted<'_>, now: Now) {
-        let event = match self.flight(permitted, now) {
+        let event = match self.flight(&Arc::new(permitted.clone().into_owned()), now) {
             Some(_) => Event::CacheRefresh,
             None => Event::Bound(Bound::InFlight),
         };
@@ -517,9 +515,9 @@ impl Pipeline {
 
     /// The flight for a question: the one under way, or a new detached task, which outlives every asker. None: too
     /// many are under way.
-    fn flight(self: &Arc<Self>, permitted: &Permitted<'_>, now: Now) -> Option<Flight> {
+    fn flight(self: &Arc<Self>, permitted: &Arc<Permitted<'static>>, now: Now) -> Option<Flight> {
         self.flights.join(permitted, |ticket| {
-            let (pipeline, permitted) = (Arc::clone(self), permitted.clone().into_owned());
+            let (pipeline, permitted) = (Arc::clone(self), Arc::clone(permitted));
             tokio::spawn(async move {
                 let outcome = pipeline.fetch(&permitted, now).await;
                 ticket.land(outcome);
@@ -592,7 +590,7 @@ impl Drop for Place {
 pub struct Waiting {
     place: Place,
     client: Client,
-    permitted: Permitted<'static>,
+    permitted: Arc<Permitted<'static>>,
     arrived: Now,
     /// Whether the cache has a reply past its TTL to fall back on.
     stale: bool,
@@ -600,34 +598,35 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    /// The answer, in a buffer of its own. Never later than the client's deadline.
+    /// The answer, in a buffer of its own. Never later than the client's deadline: a flight ends by the deadline of who
+    /// began it, and nobody who joined it has an earlier one.
     pub async fn finish(self) -> (BytesMut, Written) {
-        let pipeline = Arc::clone(&self.place.pipeline);
-        let Settings { stale_after, .. } = pipeline.settings;
-        let patience = pipeline.settings.patience();
-        let mut out = BytesMut::new();
-        let mut outcome = self.outcome_within(if self.stale { stale_after.min(patience) } else { patience }).await;
-        if !matches!(outcome.as_deref(), Some(Ok(_)))
-            && let Some(written) = self.stale(&pipeline, &mut out)
+        let pipeline = &self.place.pipeline;
+        let mut out = BytesMut::with_capacity(ANSWER_OCTETS);
+        let outcome = if self.stale { self.outcome_so_far().await } else { Some(self.flight.outcome().await) };
+        if !matches!(outcome, Some(Ok(_)))
+            && let Some(written) = self.stale(pipeline, &mut out)
         {
             return (out, written);
         }
-        if outcome.is_none() && self.stale {
+        let outcome = match outcome {
+            Some(outcome) => outcome,
             // It was evicted meanwhile: there is time left to wait in.
-            outcome = self.outcome_within(patience).await;
-        }
-        let written = match outcome.as_deref() {
-            Some(Ok((reply, findings))) => self.with_reply(&pipeline, reply.borrowed(), findings.clone(), &mut out),
-            Some(Err(failure)) => self.with_failure(&pipeline, *failure, &mut out),
-            None => self.with_failure(&pipeline, Failure::Timeout, &mut out),
+            None => self.flight.outcome().await,
+        };
+        let written = match outcome {
+            Ok((reply, findings)) => self.with_reply(pipeline, reply.borrowed(), findings.clone(), &mut out),
+            Err(failure) => self.with_failure(pipeline, *failure, &mut out),
         };
         (out, written)
     }
 
-    /// What came of the flight until so long after the query's arrival.
-    async fn outcome_within(&self, patience: Duration) -> Option<Arc<Outcome>> {
-        let until = self.place.pipeline.clock.instant(self.arrived.mono + patience);
-        tokio::time::timeout_at(until, self.flight.clone().outcome()).await.ok()
+    /// What came of the flight in the time after which a stale reply is served.
+    async fn outcome_so_far(&self) -> Option<&Outcome> {
+        let pipeline = &self.place.pipeline;
+        let until = pipeline.clock.instant(self.arrived.mono + pipeline.settings.stale_after);
+        // Boxed, for few have one to fall back on.
+        Box::pin(tokio::time::timeout_at(until, self.flight.outcome())).await.ok()
     }
 
     /// A stale reply goes before a failure (RFC 8767 §5).
@@ -699,8 +698,8 @@ mod tests {
     }
 
     impl Datagrams for Silence {
-        fn poll_send(&mut self, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<()>> {
-            Poll::Ready(Ok(()))
+        fn send(&mut self, _: &[u8]) -> io::Result<()> {
+            Ok(())
         }
 
         fn poll_receive(&mut self, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {

@@ -102,8 +102,8 @@ impl Server {
         let started = Timestamp::now();
         let (mut config, digest) = Config::read_with_digest(config_path)?;
         let written = config.clone();
-        fit_descriptors(&mut config);
         let workers = workers::count(&config);
+        fit_descriptors(&mut config, workers);
         // Before anything is touched: a server that runs already has these.
         let bound = listener::bind(&config.listen, workers).map_err(Refusal::line)?;
         let admin = config.admin.map(bind_admin).transpose()?;
@@ -346,8 +346,10 @@ fn not_started(loaded: &Loaded) -> Refusal {
 
 /// Raises the soft limit on open files to what `[limits]` needs. Where the hard limit is lower, fewer connections are
 /// taken: descriptors for queries to upstreams must be left.
-fn fit_descriptors(config: &mut Config) {
-    let kept = (config.pipeline.in_flight + upstream::SPARE_SOCKETS_MAX) as u64 + DESCRIPTORS_RESERVED;
+fn fit_descriptors(config: &mut Config, workers: usize) {
+    // The main thread asks too, for `explain`.
+    let spare = config.upstream.spare_sockets_max(workers + 1);
+    let kept = (config.pipeline.in_flight + spare) as u64 + DESCRIPTORS_RESERVED;
     let wanted = config.listen.connections as u64 + kept;
     let have = rlimit::increase_nofile_limit(wanted).unwrap_or(wanted);
     let room = usize::try_from(have.saturating_sub(kept).max(have / 2)).unwrap_or(usize::MAX);

@@ -4,6 +4,7 @@ mod counters;
 mod exchange;
 mod health;
 mod loops;
+mod ports;
 mod probe;
 mod question;
 mod race;
@@ -45,6 +46,7 @@ pub use system::SYSTEM_RESOLVERS_MAX;
 
 use exchange::Budget;
 use loops::Nonces;
+use ports::SOCKETS_PER_WORKER_MAX;
 use question::Question;
 use race::Race;
 use server::Server;
@@ -66,9 +68,23 @@ pub struct Settings {
     pub resolvers: Resolvers,
 }
 
+impl Settings {
+    /// The most sockets that asking these upstreams takes, beside one for each query in flight: those that so many
+    /// threads draw from, and those whose last try is beside the latest of its query.
+    #[must_use]
+    pub fn spare_sockets_max(&self, threads: usize) -> usize {
+        let resolvers = match &self.resolvers {
+            Resolvers::System => SYSTEM_RESOLVERS_MAX,
+            Resolvers::Listed(listed) => listed.len(),
+        };
+        let beside = FURTHER_TRIES_MAX + HEARD_OUT_MAX * usize::from(UPSTREAM_QUERIES_MAX);
+        SOCKETS_PER_WORKER_MAX * threads * resolvers + beside
+    }
+}
+
 /// The sockets that queries to upstreams leave by: those of the machine, or a script's in tests.
 pub trait Network: fmt::Debug + Send + Sync + 'static {
-    /// A fresh UDP socket on an unpredictable port, connected to `server`.
+    /// A fresh UDP socket on an unpredictable port, connected to `server`, and registered with the runtime that asks.
     ///
     /// # Errors
     /// As the machine has them: no route, no port left, no descriptor left.
@@ -84,8 +100,11 @@ pub type Connecting = Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>> +
 /// A connected UDP socket.
 pub trait Datagrams: Send {
     /// Sends one datagram.
-    fn poll_send(&mut self, context: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<()>>;
-    /// Receives one datagram.
+    ///
+    /// # Errors
+    /// As the machine has them: [`io::ErrorKind::WouldBlock`] where there is no room, and what ICMP has brought.
+    fn send(&mut self, octets: &[u8]) -> io::Result<()>;
+    /// Receives one datagram. Who waits is woken by those that a later [`Self::send`] brings about, too.
     fn poll_receive(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>>;
 }
 
@@ -117,11 +136,8 @@ const REMEASURE_EVERY: usize = 32;
 const HEARD_OUT_MAX: usize = 64;
 
 /// The most tries, of all queries together, that are under way beside the latest of their query. Past it a further try
-/// takes the place of the silent ones before it: a query of ten thousand for dead names takes one socket, not three.
+/// takes the place of the silent ones before it: a query of ten thousand for dead names waits on one socket, not three.
 const FURTHER_TRIES_MAX: usize = 1_024;
-
-/// The most sockets that asking upstreams takes, beside one for each query in flight.
-pub const SPARE_SOCKETS_MAX: usize = FURTHER_TRIES_MAX + HEARD_OUT_MAX * UPSTREAM_QUERIES_MAX as usize;
 
 /// The upstream resolvers.
 #[derive(Debug)]

@@ -29,7 +29,8 @@
 //! | a response as a query, another OPCODE | `wire/a-response-is-never-answered`, `wire/opcodes-other-than-query-are-notimp` |
 //! | record smuggling: the query upstream is rebuilt | `src/upstream/question.rs`, the scenarios' player |
 //! | wrong ID, port, name, type, QR; no question | `upstream/a-datagram-with-…-is-waited-past` |
-//! | guessed IDs (SAD DNS) | `src/upstream/tests.rs` who_guesses_ids_is_left_behind_over_tcp |
+//! | guessed IDs (SAD DNS) | `src/upstream/tests.rs` who_guesses_ids_is_left_behind_over_tcp, `src/upstream/ports.rs` |
+//! | weak entropy: ports drawn at random, for 64 queries or 2 s; IDs | `src/upstream/ports.rs`, `src/upstream/sockets.rs` |
 //! | birthdays: one query upstream for one question | `upstream/the-same-question-at-once-is-asked-upstream-once` |
 //! | fragments: records of a truncated reply | `src/upstream/tests.rs` truncated_answers_are_fetched_over_tcp |
 //! | IDs on a stream | `src/upstream/tcp.rs` an_id_is_one_that_nobody_waits_for |

@@ -68,6 +68,6 @@ impl Host for Guest {
     }
 }
 
-async fn finish(waiting: Box<Waiting>) -> BytesMut {
+async fn finish(waiting: Waiting) -> BytesMut {
     waiting.finish().await.0
 }

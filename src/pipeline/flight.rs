@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use ahash::RandomState;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use crate::dns::message::flag;
 use crate::dns::{Qclass, Qtype};
@@ -19,50 +20,65 @@ const SHARDS: usize = 64;
 /// What asking came to.
 pub(super) type Outcome = Result<(Reply<'static>, Findings), Failure>;
 
-/// One question, as the cache tells questions apart.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Key {
-    qname: Box<[u8]>,
-    qtype: Qtype,
-    qclass: Qclass,
-    dnssec_ok: bool,
-    checking_disabled: bool,
-}
+/// One question, as the cache tells questions apart: QNAME, QTYPE, QCLASS, DO and CD.
+#[derive(Debug, Clone)]
+struct Key(Arc<Permitted<'static>>);
 
 impl Key {
-    fn of(permitted: &Permitted<'_>) -> Self {
-        let query = permitted.query();
-        Self {
-            qname: query.qname.as_wire().into(),
-            qtype: query.qtype,
-            qclass: query.qclass,
-            dnssec_ok: query.echo.dnssec_ok(),
-            checking_disabled: query.echo.has(flag::CD),
-        }
+    fn fields(&self) -> (&[u8], Qtype, Qclass, bool, bool) {
+        let query = self.0.query();
+        (query.qname.as_wire(), query.qtype, query.qclass, query.echo.dnssec_ok(), query.echo.has(flag::CD))
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.fields() == other.fields()
+    }
+}
+
+impl Eq for Key {}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.fields().hash(state);
     }
 }
 
 /// A question that is being asked.
 #[derive(Debug, Clone)]
-pub(super) struct Flight(watch::Receiver<Option<Arc<Outcome>>>);
+pub(super) struct Flight(Arc<Landing>);
+
+/// Where askers wait for what comes of a flight.
+#[derive(Debug, Default)]
+struct Landing {
+    outcome: OnceLock<Outcome>,
+    over: Notify,
+}
 
 impl Flight {
-    /// What comes of it.
-    pub(super) async fn outcome(mut self) -> Arc<Outcome> {
-        match self.0.wait_for(Option::is_some).await {
-            Ok(outcome) => outcome.clone().unwrap_or_else(|| Arc::new(Err(Failure::Internal))),
-            // The task is gone without a word: it panicked, or its runtime ended.
-            Err(_) => Arc::new(Err(Failure::Internal)),
+    /// What comes of it, at the latest when whoever began it gives up.
+    pub(super) async fn outcome(&self) -> &Outcome {
+        loop {
+            // Before the look: what lands between the two is heard too.
+            let over = self.0.over.notified();
+            if let Some(outcome) = self.0.outcome.get() {
+                return outcome;
+            }
+            over.await;
         }
     }
 }
 
 /// Every question that is being asked. A clone is the same.
 #[derive(Debug, Clone)]
-pub(super) struct Flights {
+pub(super) struct Flights(Arc<Sky>);
+
+#[derive(Debug)]
+struct Sky {
     hasher: RandomState,
-    shards: Arc<[Shard]>,
-    under_way: Arc<AtomicUsize>,
+    shards: Vec<Shard>,
+    under_way: AtomicUsize,
     at_once_max: usize,
 }
 
@@ -73,33 +89,33 @@ impl Flights {
     pub(super) fn new(at_once_max: usize) -> Self {
         let hasher = RandomState::new();
         let shards = (0..SHARDS).map(|_| Mutex::new(HashMap::with_hasher(hasher.clone()))).collect();
-        Self { hasher, shards, under_way: Arc::default(), at_once_max }
+        Self(Arc::new(Sky { hasher, shards, under_way: AtomicUsize::new(0), at_once_max }))
     }
 
     /// Joins the flight for a question; where there is none, `depart` starts one with the ticket it is handed. None:
     /// too many are under way.
-    pub(super) fn join(&self, permitted: &Permitted<'_>, depart: impl FnOnce(Ticket)) -> Option<Flight> {
-        let key = Key::of(permitted);
-        let (sender, flight) = match self.shard(&key).entry(key.clone()) {
+    pub(super) fn join(&self, permitted: &Arc<Permitted<'static>>, depart: impl FnOnce(Ticket)) -> Option<Flight> {
+        let key = Key(Arc::clone(permitted));
+        let flight = match self.shard(&key).entry(key.clone()) {
             Entry::Occupied(under_way) => return Some(under_way.get().clone()),
             Entry::Vacant(place) => {
-                let taken = self.under_way.fetch_add(1, Ordering::Relaxed);
-                if self.at_once_max != 0 && taken >= self.at_once_max {
-                    self.under_way.fetch_sub(1, Ordering::Relaxed);
+                let Sky { under_way, at_once_max, .. } = &*self.0;
+                let taken = under_way.fetch_add(1, Ordering::Relaxed);
+                if *at_once_max != 0 && taken >= *at_once_max {
+                    under_way.fetch_sub(1, Ordering::Relaxed);
                     return None;
                 }
-                let (sender, receiver) = watch::channel(None);
-                (sender, place.insert(Flight(receiver)).clone())
+                place.insert(Flight(Arc::default())).clone()
             }
         };
-        depart(Ticket { key, sender, flights: self.clone() });
+        depart(Ticket { key, flight: flight.clone(), flights: self.clone() });
         Some(flight)
     }
 
     fn shard(&self, key: &Key) -> MutexGuard<'_, HashMap<Key, Flight, RandomState>> {
-        let number = self.hasher.hash_one(key) as usize % SHARDS;
+        let number = self.0.hasher.hash_one(key) as usize % SHARDS;
         // A panic while it was held left the map whole: every change is one call.
-        self.shards[number].lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.shards[number].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -107,22 +123,25 @@ impl Flights {
 #[derive(Debug)]
 pub(super) struct Ticket {
     key: Key,
-    sender: watch::Sender<Option<Arc<Outcome>>>,
+    flight: Flight,
     flights: Flights,
 }
 
 impl Ticket {
     /// Tells every asker what came of it.
     pub(super) fn land(self, outcome: Outcome) {
-        // Nobody may be left to hear it; the cache has it all the same.
-        self.sender.send_replace(Some(Arc::new(outcome)));
+        // It lands once. Nobody may be left to hear it; the cache has it all the same.
+        let _ = self.flight.0.outcome.set(outcome);
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
         self.flights.shard(&self.key).remove(&self.key);
-        self.flights.under_way.fetch_sub(1, Ordering::Relaxed);
+        self.flights.0.under_way.fetch_sub(1, Ordering::Relaxed);
+        // Where it has not landed the task is gone without a word: it panicked, or its runtime ended.
+        let _ = self.flight.0.outcome.set(Err(Failure::Internal));
+        self.flight.0.over.notify_waiters();
     }
 }
 
@@ -133,12 +152,12 @@ mod tests {
     use crate::dns::Name;
     use crate::query::Query;
 
-    fn permitted(name: &str) -> Permitted<'static> {
-        Permitted::for_tests(Query::plain(Name::from_text(name).unwrap(), Qtype::A))
+    fn permitted(name: &str) -> Arc<Permitted<'static>> {
+        Arc::new(Permitted::for_tests(Query::plain(Name::from_text(name).unwrap(), Qtype::A)))
     }
 
     /// Joins, and says whether a flight had to be started, with its ticket.
-    fn join(flights: &Flights, permitted: &Permitted<'_>) -> (Option<Flight>, Option<Ticket>) {
+    fn join(flights: &Flights, permitted: &Arc<Permitted<'static>>) -> (Option<Flight>, Option<Ticket>) {
         let mut ticket = None;
         (flights.join(permitted, |started| ticket = Some(started)), ticket)
     }
@@ -151,7 +170,7 @@ mod tests {
         assert!(none.is_none());
         ticket.unwrap().land(Err(Failure::Network));
         for flight in [first, second] {
-            assert_eq!(flight.unwrap().outcome().await.as_ref().as_ref().err(), Some(&Failure::Network));
+            assert_eq!(flight.unwrap().outcome().await.as_ref().err(), Some(&Failure::Network));
         }
         assert!(join(&flights, &permitted("a.example")).1.is_some(), "it can be asked again");
     }
@@ -161,7 +180,7 @@ mod tests {
         let flights = Flights::new(0);
         let (flight, ticket) = join(&flights, &permitted("a.example"));
         drop(ticket);
-        assert_eq!(flight.unwrap().outcome().await.as_ref().as_ref().err(), Some(&Failure::Internal));
+        assert_eq!(flight.unwrap().outcome().await.as_ref().err(), Some(&Failure::Internal));
         assert!(join(&flights, &permitted("a.example")).1.is_some());
     }
 
@@ -176,7 +195,7 @@ mod tests {
         ] {
             let mut query = Query::plain(Name::from_text("a.example").unwrap(), Qtype::A);
             change(&mut query);
-            others.push(Permitted::for_tests(query));
+            others.push(Arc::new(Permitted::for_tests(query)));
         }
         let mut tickets = vec![join(&flights, &permitted("a.example")).1.unwrap()];
         for other in &others {
@@ -192,6 +211,6 @@ mod tests {
         assert!(matches!(join(&flights, &permitted("a.example")), (Some(_), None)));
         drop(tickets);
         assert!(matches!(join(&flights, &permitted("c.example")), (Some(_), Some(_))));
-        assert_eq!(flights.under_way.load(Ordering::Relaxed), 0);
+        assert_eq!(flights.0.under_way.load(Ordering::Relaxed), 0);
     }
 }

@@ -1,19 +1,23 @@
 //! Questions of our own: whether a resolver that was down is back, and whether one is ourselves.
 
+use std::future::poll_fn;
+use std::mem::MaybeUninit;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
+use tokio::io::ReadBuf;
 use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 
-use super::Upstream;
-use super::exchange::converse;
+use super::ports::DATAGRAM_OCTETS_MAX;
 use super::question::{Question, random_id};
 use super::server::Server;
+use super::{Datagrams, Upstream};
 use crate::dns::{Name, Qtype, Rcode};
 
 /// Resolvers that are down are probed so often.
@@ -96,9 +100,28 @@ async fn answer(server: &Server, question: &Question) -> Option<Rcode> {
     let id = random_id();
     let mut message = BytesMut::new();
     question.write(id, true, &mut message);
-    let accept = |octets: &[u8]| question.rcode_in(id, octets);
-    let conversation = converse(&*server.network, server.address, &message, accept);
-    let rcode = timeout(PROBE_TIMEOUT, conversation).await.ok()?.ok()?;
+    let mut socket = server.network.udp(server.address).ok()?;
+    socket.send(&message).ok()?;
+    let rcode = timeout(PROBE_TIMEOUT, heard_on(&mut *socket, |octets| question.rcode_in(id, octets))).await.ok()??;
     server.heard();
     Some(rcode)
+}
+
+/// The RCODE of the first datagram that has one for us; None: the network refused.
+async fn heard_on(socket: &mut dyn Datagrams, rcode_in: impl Fn(&[u8]) -> Option<Rcode>) -> Option<Rcode> {
+    poll_fn(|context| {
+        let mut space = [MaybeUninit::uninit(); DATAGRAM_OCTETS_MAX];
+        let mut buffer = ReadBuf::uninit(&mut space);
+        if ready!(socket.poll_receive(context, &mut buffer)).is_err() {
+            return Poll::Ready(None);
+        }
+        let rcode = rcode_in(buffer.filled());
+        if rcode.is_some() {
+            return Poll::Ready(rcode);
+        }
+        // After each one, others have their turn: a flood keeps nobody else waiting.
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await
 }

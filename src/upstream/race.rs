@@ -1,15 +1,15 @@
 //! The tries for one client query: who is asked when, and whose answer counts.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
-use futures_util::stream::FuturesUnordered;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, timeout_at};
 
-use super::exchange::Budget;
+use super::exchange::{self, Budget};
 use super::question::Question;
 use super::server::Server;
 use crate::dns::Rcode;
@@ -25,8 +25,15 @@ pub const TRIES_PER_SERVER_MAX: u8 = 3;
 /// When two tries were silent, the next is made after this; each later one after twice the time before it.
 const NEXT_TRY: Duration = Duration::from_secs(1);
 
-/// A try, and whose it is: the place among the entrants.
-type Try = Pin<Box<dyn Future<Output = (usize, Result<Reply<'static>, Failure>)> + Send>>;
+/// A try under way.
+struct Try {
+    /// The place of its upstream among the entrants.
+    place: usize,
+    since: Instant,
+    outcome: Pin<Box<dyn Future<Output = Result<Reply<'static>, Failure>> + Send>>,
+    /// Its place beside the latest of its query.
+    _beside: Option<OwnedSemaphorePermit>,
+}
 
 /// Upstreams asked for the same thing; the first good answer wins.
 pub(super) struct Race {
@@ -36,7 +43,8 @@ pub(super) struct Race {
     /// Places for tries beside the latest.
     further: Arc<Semaphore>,
     entrants: Vec<Entrant>,
-    tries: FuturesUnordered<Try>,
+    /// At most as many as the budget has queries.
+    tries: Vec<Try>,
     /// The most telling failure so far.
     failure: Option<Failure>,
     /// Tries made because those before were silent.
@@ -70,7 +78,7 @@ impl Race {
             budget,
             further,
             entrants: servers.into_iter().map(enter).collect(),
-            tries: FuturesUnordered::new(),
+            tries: Vec::new(),
             failure: None,
             impatient: 0,
             next_try: now,
@@ -82,19 +90,43 @@ impl Race {
         self.start(0);
         while !self.tries.is_empty() {
             let next = self.next_entrant();
-            tokio::select! {
-                biased;
-                Some((place, outcome)) = self.tries.next() => match outcome {
-                    Ok(reply) => {
-                        self.won_by(place, heard_out);
-                        return Ok(reply);
-                    }
-                    Err(failure) => self.failed(place, failure),
-                },
-                () = sleep_until(self.next_try), if next.is_some() => self.go_on(next),
+            let moment = if next.is_some() { self.next_try } else { self.until };
+            match self.next_end(moment).await {
+                Some((place, Ok(reply))) => {
+                    self.won_by(place, heard_out);
+                    return Ok(reply);
+                }
+                Some((place, Err(failure))) => self.failed(place, failure),
+                None if next.is_some() => self.go_on(next),
+                None => self.time_out(),
             }
         }
         Err(self.failure.unwrap_or(Failure::Timeout))
+    }
+
+    /// What the next try comes to that ends, and whose it was. None: none ends before `moment`.
+    async fn next_end(&mut self, moment: Instant) -> Option<(usize, Result<Reply<'static>, Failure>)> {
+        let tries = &mut self.tries;
+        let ended = poll_fn(|context| {
+            let ended =
+                tries.iter_mut().enumerate().find_map(|(nth, each)| match each.outcome.as_mut().poll(context) {
+                    Poll::Ready(outcome) => Some((nth, outcome)),
+                    Poll::Pending => None,
+                });
+            ended.map_or(Poll::Pending, |(nth, outcome)| Poll::Ready((tries.swap_remove(nth), outcome)))
+        });
+        let (ended, outcome) = timeout_at(moment, ended).await.ok()?;
+        self.entrants[ended.place].server.remember(&self.question, ended.since, &outcome);
+        Some((ended.place, outcome))
+    }
+
+    /// It is the deadline, and the tries under way were silent.
+    fn time_out(&mut self) {
+        let silence = Err(Failure::Timeout);
+        for each in self.tries.drain(..) {
+            self.entrants[each.place].server.remember(&self.question, each.since, &silence);
+        }
+        self.note(Failure::Timeout);
     }
 
     fn start(&mut self, place: usize) {
@@ -110,13 +142,10 @@ impl Race {
                 made => NEXT_TRY * 2u32.saturating_pow(made - 1),
             };
         let (server, question) = (Arc::clone(&entrant.server), Arc::clone(&self.question));
-        let (budget, until) = (Arc::clone(&self.budget), self.until);
-        let beside = self.make_room();
-        self.tries.push(Box::pin(async move {
-            let outcome = server.ask(&question, &budget, until).await;
-            drop(beside);
-            (place, outcome)
-        }));
+        let budget = Arc::clone(&self.budget);
+        let outcome = Box::pin(async move { exchange::ask(&server, &question, &budget).await });
+        let _beside = self.make_room();
+        self.tries.push(Try { place, since: now, outcome, _beside });
     }
 
     /// A place for a try beside those under way. Where none is left, those end: they were silent so far.
@@ -152,10 +181,7 @@ impl Race {
 
     /// Somebody said no: another is asked at once, if there is one that was not.
     fn failed(&mut self, place: usize, failure: Failure) {
-        self.failure = Some(self.failure.map_or(failure, |known| more_telling(known, failure)));
-        if failure == Failure::Timeout && Instant::now() >= self.until {
-            return;
-        }
+        self.note(failure);
         self.entrants[place].failed = true;
         if self.entrants.iter().all(|entrant| entrant.failed) {
             self.tries.clear();
@@ -167,9 +193,13 @@ impl Race {
         }
     }
 
+    fn note(&mut self, failure: Failure) {
+        self.failure = Some(self.failure.map_or(failure, |known| more_telling(known, failure)));
+    }
+
     /// The others learn from it. Their tries go on for a while, because only what comes of them tells a slow upstream
     /// from a dead one.
-    fn won_by(self, winner: usize, heard_out: &Arc<Semaphore>) {
+    fn won_by(mut self, winner: usize, heard_out: &Arc<Semaphore>) {
         let now = Instant::now();
         for (place, entrant) in self.entrants.iter().enumerate() {
             if place == winner || entrant.tries == 0 {
@@ -185,7 +215,8 @@ impl Race {
             && let Ok(permit) = Arc::clone(heard_out).try_acquire_owned()
         {
             tokio::spawn(async move {
-                self.tries.for_each(|_| std::future::ready(())).await;
+                while !self.tries.is_empty() && self.next_end(self.until).await.is_some() {}
+                self.time_out();
                 drop(permit);
             });
         }

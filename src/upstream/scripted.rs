@@ -6,7 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, ReadBuf, duplex};
@@ -110,7 +110,7 @@ impl Network for Script {
         if let Some(error) = self.0.lock().unwrap().udp_error {
             return Err(error.into());
         }
-        Ok(Box::new(Socket { script: self.clone(), server, coming: Vec::new(), next: None }))
+        Ok(Box::new(Socket { script: self.clone(), server, coming: Vec::new(), next: None, waker: None }))
     }
 
     fn tcp(&self, server: SocketAddr) -> Connecting {
@@ -161,17 +161,20 @@ struct Socket {
     server: SocketAddr,
     coming: Vec<(Instant, Act)>,
     next: Option<Pin<Box<Sleep>>>,
+    waker: Option<Waker>,
 }
 
 impl Datagrams for Socket {
-    fn poll_send(&mut self, _: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<()>> {
+    fn send(&mut self, octets: &[u8]) -> io::Result<()> {
         let acts = self.script.act(self.server, None, octets);
         self.coming.extend(acts.into_iter().map(|(after, act)| (Instant::now() + Duration::from_millis(after), act)));
         self.coming.sort_by_key(|(at, _)| *at);
-        Poll::Ready(Ok(()))
+        self.waker.take().into_iter().for_each(Waker::wake);
+        Ok(())
     }
 
     fn poll_receive(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.waker = Some(context.waker().clone());
         let Some((at, _)) = self.coming.first() else { return Poll::Pending };
         let next = self.next.insert(Box::pin(sleep_until(*at)));
         if next.as_mut().poll(context).is_pending() {

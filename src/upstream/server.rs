@@ -1,6 +1,6 @@
 //! One upstream resolver: its address, its connections and what is known of it.
 
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use ahash::RandomState;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::counters::{Counters, count};
-use super::exchange::{self, Budget};
 use super::health::{Change, Health};
+use super::ports::Ports;
 use super::question::Question;
 use super::tcp::Lines;
 use super::{Network, Status};
@@ -26,8 +26,9 @@ const CORRECTED: Duration = Duration::from_secs(1);
 pub(super) struct Server {
     pub(super) address: SocketAddr,
     pub(super) network: Arc<dyn Network>,
+    pub(super) ports: Ports,
     pub(super) lines: Lines,
-    pub(super) counters: Counters,
+    pub(super) counters: Arc<Counters>,
     health: Mutex<Health>,
     /// Names are remembered by a keyed hash only, and only while they are unanswered.
     hasher: RandomState,
@@ -39,11 +40,13 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) fn new(address: SocketAddr, network: &Arc<dyn Network>, returns: Arc<watch::Sender<u64>>) -> Self {
+        let counters = Arc::default();
         Self {
             address,
             network: Arc::clone(network),
+            ports: Ports::new(address, network, &counters),
             lines: Lines::new(address, network),
-            counters: Counters::default(),
+            counters,
             health: Mutex::new(Health::new()),
             hasher: RandomState::new(),
             is_loop: AtomicBool::new(false),
@@ -52,24 +55,8 @@ impl Server {
         }
     }
 
-    /// One try, until `until`; what comes of it is remembered.
-    ///
-    /// # Errors
-    /// As in [`exchange::ask`], and [`Failure::Timeout`].
-    pub(super) async fn ask(
-        &self,
-        question: &Question,
-        budget: &Budget,
-        until: Instant,
-    ) -> Result<Reply<'static>, Failure> {
-        let since = Instant::now();
-        let outcome = timeout_at(until, exchange::ask(self, question, budget)).await;
-        let outcome = outcome.unwrap_or(Err(Failure::Timeout));
-        self.remember(question, since, &outcome);
-        outcome
-    }
-
-    fn remember(&self, question: &Question, since: Instant, outcome: &Result<Reply<'static>, Failure>) {
+    /// What a try has come to that began at `since` is remembered.
+    pub(super) fn remember(&self, question: &Question, since: Instant, outcome: &Result<Reply<'static>, Failure>) {
         let now = Instant::now();
         match outcome {
             Ok(_) => {
@@ -95,14 +82,14 @@ impl Server {
     }
 
     /// The network refused. What the machine itself lacks (descriptors, ports) is not held against the upstream.
-    pub(super) fn refused(&self, error: &io::Error) {
+    pub(super) fn refused(&self, error: ErrorKind) {
         let of_the_way = [
             ErrorKind::ConnectionRefused,
             ErrorKind::ConnectionReset,
             ErrorKind::HostUnreachable,
             ErrorKind::NetworkUnreachable,
         ];
-        if of_the_way.contains(&error.kind()) {
+        if of_the_way.contains(&error) {
             let change = self.health().refused();
             self.tell(change);
         }

@@ -223,7 +223,11 @@ async fn tcp_connections_are_reused_and_pipelined() {
         let delay = if asked.nth == 0 { 40 } else { 10 };
         vec![(1, Act::Send(wrong)), (2, Act::Send(vec![1])), (delay, good(asked, asked.nth as u8))]
     });
-    let (slow, quick) = tokio::join!(timed(&upstream, "a.example"), timed(&upstream, "b.example"));
+    let behind = async {
+        sleep(ms(1)).await;
+        timed(&upstream, "b.example").await
+    };
+    let (slow, quick) = tokio::join!(timed(&upstream, "a.example"), behind);
     assert_eq!((mark(&slow.0), slow.1, mark(&quick.0), quick.1), (0, ms(41), 1, ms(11)), "out of order");
     sleep(ms(4900)).await;
     assert_eq!(mark(&forward(&upstream, "c.example").await), 2);
@@ -321,7 +325,7 @@ async fn the_first_good_answer_wins() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lone_upstream_is_asked_again_on_a_fresh_socket() {
+async fn a_lone_upstream_is_asked_again() {
     let (script, upstream) = stage(1);
     script.on_udp(server(1), |asked| if asked.nth == 0 { Vec::new() } else { vec![(10, good(asked, 7))] });
     let (outcome, took) = timed(&upstream, "a.example").await;
@@ -611,6 +615,16 @@ async fn the_fastest_is_found_and_preferred() {
     assert_eq!(others, 2, "one in 32 is measured again");
 }
 
+#[test]
+fn the_sockets_that_threads_draw_from_are_reckoned_with() {
+    let spare = |settings: Settings, threads| settings.spare_sockets_max(threads);
+    let two = listed(&[server(1), server(2)]);
+    assert_eq!(spare(two.clone(), 3) - spare(two, 0), 3 * 2 * SOCKETS_PER_WORKER_MAX);
+    let system = Settings { resolvers: Resolvers::System };
+    assert_eq!(spare(system.clone(), 1) - spare(system, 0), SYSTEM_RESOLVERS_MAX * SOCKETS_PER_WORKER_MAX);
+    assert_eq!(spare(listed(&[]), 8), FURTHER_TRIES_MAX + HEARD_OUT_MAX * 6);
+}
+
 #[tokio::test(start_paused = true)]
 async fn nobody_to_ask_is_said_at_once() {
     let (_, upstream) = stage(0);
@@ -800,4 +814,10 @@ async fn a_closed_port_is_a_network_failure_at_once() {
     let address = socket.local_addr().unwrap();
     let upstream = Upstream::new(&listed(&[address]), Arc::new(System));
     assert_eq!(failed(forward(&upstream, "a.example").await), Failure::Network);
+    // Many share a socket: each hears of it.
+    let names: Vec<String> = (0..500).map(|nth| format!("n{nth}.example")).collect();
+    let start = std::time::Instant::now();
+    let all = futures_util::future::join_all(names.iter().map(|name| forward(&upstream, name))).await;
+    assert!(all.into_iter().all(|outcome| failed(outcome) == Failure::Network));
+    assert!(start.elapsed() < DEADLINE / 2);
 }

@@ -231,7 +231,8 @@ fn dead_names_by_the_thousand_do_not_harm_a_live_one() {
         most = most.max(descriptors(&server));
         sleep(Duration::from_millis(100));
     }
-    assert!(most < open + 9_750 + 2_000, "{most} descriptors");
+    // Three tries of each, 64 to a socket, and those that others leave by meanwhile.
+    assert!(most < open + 1_000, "{most} descriptors");
     assert_eq!(bites(&server, "in-flight") + bites(&server, "descriptors"), 0);
     drop(attackers);
     others_are_served(&server);
