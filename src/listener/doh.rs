@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt as _;
 use futures_util::future::poll_immediate;
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, Version, header};
@@ -49,11 +50,12 @@ pub fn serve(connection: Connection) -> impl Future<Output = ()> + Send {
     let pressed = Arc::clone(&shared);
     let idle_timeout = move || pressed.idle_timeout();
     let end = connection::converse(stream, http2, respond, &shared.settings, idle_timeout, phase);
-    async move {
-        if let Some(bound) = end.await {
+    // Not awaited in a block: that would keep room for it twice.
+    end.map(move |bound| {
+        if let Some(bound) = bound {
             shared.telemetry.count(Event::Bound(bound));
         }
-    }
+    })
 }
 
 /// Makes the pages that are no DNS: `serve` hands it in, and nothing here knows what is on them.
