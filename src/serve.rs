@@ -8,6 +8,7 @@ mod operator;
 pub mod proof;
 mod proving;
 mod public;
+mod reading;
 mod reload;
 mod workers;
 
@@ -48,6 +49,7 @@ use chronicle::Chronicle;
 use operator::Desk;
 pub use operator::{explain, orders};
 use proving::Proving;
+use reading::Reading;
 use reload::Reloader;
 
 /// Descriptors kept for listeners, files and the operator, beside one per connection and one per query in flight.
@@ -136,6 +138,7 @@ impl Server {
             looked: started,
             list_targets: loaded.files,
             gone: loaded.gone,
+            reading: Reading::default(),
         };
         Ok(Self { config, reloader, shared, bound, admin, health, started, ca, state, ledger })
     }

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt as _;
 use futures_util::future::poll_immediate;
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, Version, header};
@@ -59,11 +60,12 @@ where
     let pressed = Arc::clone(&shared);
     let idle_timeout = move || pressed.idle_timeout();
     let end = connection::converse(stream, http2, respond, &shared.settings, idle_timeout, phase);
-    async move {
-        if let Some(bound) = end.await {
+    // Not awaited in a block: that would keep room for it twice.
+    end.map(move |bound| {
+        if let Some(bound) = bound {
             shared.telemetry.count(Event::Bound(bound));
         }
-    }
+    })
 }
 
 /// Makes the pages that are no DNS: `serve` hands it in, and nothing here knows what is on them.

@@ -244,6 +244,9 @@ pub struct Before {
     pub register: Register,
     /// The names of lists: those whose files have not changed since are neither read nor compiled again.
     pub bulk: Bulk,
+    /// Whether the operator's lists that are compiled stand as they are, whatever their files are now: [`lists`] reads
+    /// those apart, so that no order waits for them.
+    pub lists_stand: bool,
     /// The names of order files that the load before found gone; None: whichever is gone now lifts its order at once.
     pub gone: Option<BTreeSet<OsString>>,
 }
@@ -269,8 +272,17 @@ pub fn load(settings: &Settings, before: &Before, now: Timestamp) -> Loaded {
     let mut report = Report::default();
     let database = database::load(settings, before.database.as_ref(), &mut report);
     let mut desk = Desk::new(settings.state.as_deref(), &before.bulk);
+    desk.lists_stand = before.lists_stand;
     let (orders, gone) = orders::load(settings, before, &mut desk, now, &mut report);
     Loaded { gone, ..gather(settings, orders, database, desk, report, now) }
+}
+
+/// Reads the operator's lists alone and compiles those that have changed, which may take long: a load to which this is
+/// handed as what was before puts them in force at once. Their last good copies are kept if `may_keep`, asked when all
+/// are compiled, says so. The text is a warning.
+#[must_use]
+pub fn lists(settings: &Settings, before: &Bulk, may_keep: impl FnOnce() -> bool) -> (Bulk, Option<String>) {
+    Desk::new(settings.state.as_deref(), before).lists_alone(&settings.lists, may_keep)
 }
 
 /// The same of orders and files in hand: nothing is read from disk, nor kept there.

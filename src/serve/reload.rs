@@ -14,11 +14,12 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::bookkeeping::Books;
 use super::chronicle::Chronicle;
+use super::reading::Reading;
 use crate::config::Config;
 use crate::mistake::Mistake;
 use crate::pipeline::Pipeline;
 use crate::policy::Policy;
-use crate::policy::load::{self, Fate, Loaded, LoadedDatabase, LoadedOrder, Print};
+use crate::policy::load::{self, Bulk, Fate, Loaded, LoadedDatabase, LoadedOrder, Print};
 use crate::telemetry::health::Health;
 use crate::tls::Certificates;
 
@@ -53,6 +54,8 @@ pub(super) struct Reloader {
     pub(super) list_targets: Vec<PathBuf>,
     /// The names of order files that the last load found gone.
     pub(super) gone: BTreeSet<OsString>,
+    /// The lists that have changed, being read.
+    pub(super) reading: Reading,
 }
 
 /// A file as it was when it was last looked at; None: it was not there.
@@ -69,10 +72,15 @@ impl Reloader {
         let mut poll = interval(POLL);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            let mut lists = None;
             let asked = tokio::select! {
                 _ = clock.tick() => {
                     self.follow_clock();
                     continue;
+                }
+                read = self.reading.end() => {
+                    lists = read;
+                    true
                 }
                 () = hangup.notified() => true,
                 () = stirred.notified() => {
@@ -90,10 +98,10 @@ impl Reloader {
             };
             // Taken before the files are read: what changes meanwhile is seen the next time.
             let found = self.prints();
-            if asked || found != prints {
+            if asked || self.differ_beside_lists(&prints, &found) {
                 prints = found;
                 let (folders, gone) = (self.folders(), self.gone.clone());
-                self.reload().await;
+                self.reload(lists).await;
                 // What is gone for the first time lifts nothing yet; another look tells whether it is being replaced.
                 if !self.gone.is_subset(&gone) {
                     prints.clear();
@@ -104,7 +112,10 @@ impl Reloader {
                 if folders != self.folders() {
                     watcher = watch(&self.folders(), &stirred);
                 }
+            } else {
+                prints = found;
             }
+            self.read_lists();
             let _ = &watcher;
         }
     }
@@ -133,7 +144,8 @@ impl Reloader {
         }
     }
 
-    async fn reload(&mut self) {
+    /// `lists`: those that have just been read.
+    async fn reload(&mut self, lists: Option<Bulk>) {
         self.reload_certificate();
         // Orders and lists are read again even where the configuration cannot be: an order does not wait for it.
         match Config::read_with_digest(&self.config_path) {
@@ -143,7 +155,26 @@ impl Reloader {
             }
             Err(mistakes) => self.health.degrade("configuration", Some(tell(&mistakes))),
         }
-        self.reload_policy().await;
+        self.reload_policy(lists).await;
+    }
+
+    /// Has the lists read that have changed. Nothing waits for it, an order least of all.
+    fn read_lists(&mut self) {
+        let begun = self.reading.begin(&self.config.policy, self.pipeline.policy().bulk());
+        if let Err(error) = begun {
+            self.health.degrade("lists", Some(format!("cannot be read: {error}; they stay as they were")));
+        }
+    }
+
+    /// Whether anything has changed but lists.
+    fn differ_beside_lists(&self, before: &[Seen], now: &[Seen]) -> bool {
+        let is_list = |file: &PathBuf| self.config.policy.lists.iter().any(|list| list.file == *file);
+        let others = |seen: &[Seen]| -> Vec<Seen> {
+            // An order may have a list of the operator's for a target.
+            let counts = |(file, _): &&Seen| !is_list(file) || self.list_targets.contains(file);
+            seen.iter().filter(counts).cloned().collect()
+        };
+        others(before) != others(now)
     }
 
     fn take(&mut self, config: Config) {
@@ -181,19 +212,23 @@ impl Reloader {
         }
     }
 
-    async fn reload_policy(&mut self) {
+    async fn reload_policy(&mut self, lists: Option<Bulk>) {
         let (settings, pipeline) = (self.config.policy.clone(), Arc::clone(&self.pipeline));
         let (chronicle, health) = (Arc::clone(&self.chronicle), self.health.clone());
         let books = self.books.clone();
         let generation = pipeline.policy().generation() + 1;
         let gone = Some(self.gone.clone());
-        // Off the runtime: a million names of a list that has changed take a second. The old policy is dropped there too.
+        // Off the runtime: the names of orders may be many. The old policy is dropped there too.
         let made = tokio::task::spawn_blocking(move || {
             let now = Timestamp::now();
             let orders = pipeline.policy().orders().iter().map(|order| order.loaded.clone()).collect();
             let held = pipeline.policy();
-            let (bulk, database) = (held.bulk(), held.database().cloned());
-            let before = load::Before { orders, register: chronicle.register(), bulk, database, gone };
+            let bulk = match &lists {
+                Some(lists) => held.bulk().with_lists_of(lists),
+                None => held.bulk(),
+            };
+            let (register, database) = (chronicle.register(), held.database().cloned());
+            let before = load::Before { orders, register, bulk, database, lists_stand: true, gone };
             let loaded = load::load(&settings, &before, now);
             let policy = Policy::compile(&loaded, generation, now)?;
             let rules = policy.rules();

@@ -33,6 +33,22 @@ impl Bulk {
         Arc::clone(&self.lists.part)
     }
 
+    /// These list targets beside the lists of another.
+    #[must_use]
+    pub fn with_lists_of(self, other: &Self) -> Self {
+        Self { lists: other.lists.clone(), ..self }
+    }
+
+    /// Whether a list's file is no longer what it was when it was compiled. Only looks at the files from outside.
+    #[must_use]
+    pub fn is_behind(&self, lists: &[ListSettings]) -> bool {
+        let unchanged = |list: &ListSettings| {
+            let wanted = Wanted::of_list(list);
+            self.lists.find_unchanged(&wanted, Print::of(&wanted.file)).is_some()
+        };
+        !lists.iter().all(unchanged)
+    }
+
     /// The names of list targets.
     pub(in crate::policy) fn targets(&self) -> Arc<Part> {
         Arc::clone(&self.targets.part)
@@ -257,6 +273,8 @@ pub(super) struct Choice {
 pub(super) enum Content {
     /// They are compiled, under this number.
     Compiled(usize),
+    /// So they are, and the file is another now, which is read elsewhere.
+    Standing(usize),
     /// They are to be read from these octets.
     Octets(Arc<[u8]>),
 }
@@ -265,7 +283,7 @@ impl Choice {
     /// What was read for it just now.
     pub(super) fn octets(&self) -> Arc<[u8]> {
         match &self.content {
-            Content::Compiled(_) => Arc::default(),
+            Content::Compiled(_) | Content::Standing(_) => Arc::default(),
             Content::Octets(octets) => Arc::clone(octets),
         }
     }
@@ -291,13 +309,21 @@ impl Names {
         self.find(wanted).filter(|number| self.held[*number].still_is(wanted, print))
     }
 
+    /// What is carried out for a list while its file, another now, is read elsewhere; None where none of its names are here.
+    pub(super) fn standing(&self, wanted: &Wanted) -> Option<Choice> {
+        let number = self.find(wanted)?;
+        let Held { print, pending, .. } = &self.held[number];
+        let (wanted, content) = (wanted.clone(), Content::Standing(number));
+        Some(Choice { wanted, print: *print, pending: pending.clone(), content })
+    }
+
     /// These names, or others where there is something new to read; what is compiled is not read again. A list that is
     /// no longer asked for stays until then, so that a lift takes no longer than a block.
     pub(super) fn follow(&self, choices: &[Choice]) -> Self {
         let mut held = self.held.to_vec();
         for choice in choices {
             match choice.content {
-                Content::Compiled(number) => held[number] = self.kept(number, choice),
+                Content::Compiled(number) | Content::Standing(number) => held[number] = self.kept(number, choice),
                 Content::Octets(_) => return self.remade(choices),
             }
         }
@@ -312,7 +338,7 @@ impl Names {
             // `Desk::choose` lets no more through than there are numbers.
             let source = SourceId(number as u16);
             held.push(match &choice.content {
-                Content::Compiled(old) => {
+                Content::Compiled(old) | Content::Standing(old) => {
                     moved[*old] = Some(source);
                     Held { source, ..self.kept(*old, choice) }
                 }

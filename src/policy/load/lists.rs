@@ -40,6 +40,8 @@ pub(super) struct Desk<'a> {
     read: HashMap<PathBuf, Result<Arc<[u8]>, String>>,
     /// The files of list targets that were looked at.
     looked_at: BTreeSet<PathBuf>,
+    /// See [`super::Before::lists_stand`].
+    pub(super) lists_stand: bool,
 }
 
 impl<'a> Desk<'a> {
@@ -47,7 +49,7 @@ impl<'a> Desk<'a> {
     pub(super) fn new(state: Option<&Path>, before: &'a Bulk) -> Self {
         let copies = Copies::within(state, "lists");
         let (prints, read, looked_at) = Default::default();
-        Self { in_hand: None, before, copies, prints, read, looked_at }
+        Self { in_hand: None, before, copies, prints, read, looked_at, lists_stand: false }
     }
 
     /// For files in hand.
@@ -92,6 +94,25 @@ impl<'a> Desk<'a> {
         }
         report.warnings.extend(self.copies.into_warnings());
         (loaded, Bulk { lists, targets }, self.looked_at.into_iter().collect())
+    }
+
+    /// Reads the operator's lists alone, and keeps what is good if `may_keep` says so once they are compiled. Returns them,
+    /// and why copies could not be kept.
+    pub(super) fn lists_alone(
+        mut self,
+        settings: &[ListSettings],
+        may_keep: impl FnOnce() -> bool,
+    ) -> (Bulk, Option<String>) {
+        // What else there is to say is said by the load that puts them in force.
+        let mut unsaid = Report::default();
+        let (_, choices) = self.lists(settings, &mut unsaid);
+        let lists = self.before.lists.follow(&choices);
+        if may_keep() {
+            for choice in &choices {
+                self.settled(&lists, choice, &mut unsaid);
+            }
+        }
+        (Bulk { lists, targets: self.before.targets.clone() }, self.copies.into_warnings())
     }
 
     fn lists(&mut self, settings: &[ListSettings], report: &mut Report) -> (Vec<ListSettings>, Vec<Choice>) {
@@ -149,7 +170,7 @@ impl<'a> Desk<'a> {
                         self.copies.keep(&choice.wanted.key, &octets);
                     }
                 }
-                Content::Compiled(_) => {}
+                Content::Compiled(_) | Content::Standing(_) => {}
             }
         }
         Some(held.clone())
@@ -160,6 +181,12 @@ impl<'a> Desk<'a> {
             return Err(vec![Mistake::of_file(&wanted.file, too_many())]);
         }
         let names = &self.before.lists;
+        if self.lists_stand
+            && names.find_unchanged(&wanted, self.print(&wanted.file)).is_none()
+            && let Some(standing) = names.standing(&wanted)
+        {
+            return Ok(standing);
+        }
         match self.choose(names, wanted.clone(), EMPTIED) {
             // It never had a rule, and an empty list is what its operator may want.
             Err(mistakes) if mistakes.iter().all(|mistake| mistake.what == EMPTIED) => {

@@ -614,8 +614,12 @@ impl Machine {
 
     /// As a reload has it: with what the load before knew.
     fn load_after(&self, before: &Loaded) -> Loaded {
-        let (orders, bulk) = (before.orders.clone(), before.bulk.clone());
-        load(&self.settings, &Before { orders, bulk, ..Before::default() }, "2026-11-22T00:00:00Z".parse().unwrap())
+        self.load_over(before, before.bulk.clone(), false)
+    }
+
+    fn load_over(&self, before: &Loaded, bulk: Bulk, lists_stand: bool) -> Loaded {
+        let before = Before { orders: before.orders.clone(), bulk, lists_stand, ..Before::default() };
+        load(&self.settings, &before, "2026-11-22T00:00:00Z".parse().unwrap())
     }
 }
 
@@ -766,6 +770,43 @@ fn lists_that_have_not_changed_are_neither_read_nor_compiled_again() {
     for (text, line) in [("mine.example", None), ("more.example", Some(1)), ("two.example", None)] {
         assert_eq!(blocked(&fifth, text).map(|(_, line)| line), line, "{text}");
     }
+}
+
+#[test]
+fn an_order_does_not_wait_for_a_list_that_is_read_apart() {
+    let mut machine = Machine::new();
+    machine.add_list("mine");
+    machine.write("lists/mine.txt", "one.example");
+    machine.write_order(&order_of_list("x", ""));
+    machine.write("lists/a.txt", "three.example");
+    let first = machine.load_clean();
+    machine.write("lists/mine.txt", "one.example\ntwo.example");
+    machine.write("lists/a.txt", "three.example\nfour.example");
+    machine.write("orders/b.toml", order("y", "five.example"));
+    let second = machine.load_over(&first, first.bulk.clone(), true);
+    let blocks = |loaded: &Loaded| {
+        ["one", "two", "three", "four", "five"].map(|name| blocked(loaded, &format!("{name}.example")).is_some())
+    };
+    assert_eq!(blocks(&second), [true, false, true, true, true], "all but the list of the operator's");
+    let copy = || fs::read_to_string(machine.path("state/lists/mine.domains")).unwrap();
+    assert!(second.bulk.is_behind(&machine.settings.lists));
+    let (unkept, warning) = lists(&machine.settings, &second.bulk, || false);
+    assert_eq!((copy().as_str(), warning), ("one.example", None));
+    let (read, warning) = lists(&machine.settings, &second.bulk, || true);
+    assert_eq!((copy().as_str(), warning), ("one.example\ntwo.example", None));
+    assert!(!unkept.is_behind(&machine.settings.lists) && !read.is_behind(&machine.settings.lists));
+    let third = machine.load_over(&second, second.bulk.clone().with_lists_of(&read), true);
+    assert_eq!(blocks(&third), [true; 5]);
+    assert_eq!(
+        (third.lists[0].octets.len(), third.refused, third.warnings),
+        (0, vec![], vec![]),
+        "nothing is read again"
+    );
+    // One that is emptied stays, as ever.
+    machine.write("lists/mine.txt", "");
+    let (emptied, _) = lists(&machine.settings, &third.bulk, || true);
+    let fourth = machine.load_over(&second, third.bulk.clone().with_lists_of(&emptied), true);
+    assert_eq!((blocks(&fourth), fourth.lists[0].pending.len()), ([true; 5], 1));
 }
 
 #[test]
