@@ -73,7 +73,8 @@ fn every_way_of_asking_is_answered() {
         let answered = count(&told, "/answered");
         assert_eq!((errors(&told), count(&told, "/sent")), (0, answered), "{words:?}: {told}");
         assert!(answered > 20 && count(&told, "/rcodes/NOERROR") == answered, "{words:?}: {told}");
-        assert_eq!(count(&told, "/answers_with_records"), answered, "{words:?}");
+        // Every other query is for AAAA, and the upstream has only A.
+        assert!(count(&told, "/answers_with_records").abs_diff(answered / 2) <= 4, "{words:?}: {told}");
         let [full, resumed] = ["/handshakes/full", "/handshakes/resumed"].map(|pointer| count(&told, pointer));
         assert_eq!(full + resumed == 4, kept, "{words:?}: {told}");
         assert_eq!(resumed > full, words.contains(&"--resume"), "{words:?}: {told}");
@@ -184,6 +185,7 @@ fn scripted(server: &Server, alpn: &[u8], play: fn(&mut Tls)) -> u16 {
     thread::spawn(move || {
         for socket in listener.incoming().map_while(Result::ok) {
             let config = Arc::clone(&config);
+            socket.set_nodelay(true).unwrap();
             thread::spawn(move || play(&mut StreamOwned::new(ServerConnection::new(config).unwrap(), socket)));
         }
     });

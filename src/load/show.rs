@@ -117,7 +117,7 @@ fn facts(report: &Report) -> Vec<(&'static str, String)> {
 fn percentiles(latencies: &Histogram) -> String {
     let shares = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999)];
     let shares = shares.map(|(name, share)| format!("{name} {}", time(latencies.percentile(share))));
-    format!("{}   max {}", shares.join("   "), time(latencies.max()))
+    format!("{}  max {}", shares.join("  "), time(latencies.max()))
 }
 
 /// The answers of each second, between the fewest and the most.
