@@ -133,7 +133,7 @@ impl Connection {
         }
         let left = usize::try_from(desk.queries_left(self.asked)).unwrap_or(usize::MAX);
         left.min(match &self.speech {
-            Speech::Dot(dot) => desk.in_flight.saturating_sub(dot.under_way().len()),
+            Speech::Dot(dot) => desk.in_flight.saturating_sub(dot.under_way().count()),
             Speech::Doh(http2, _) => http2.room(desk.in_flight),
         })
     }
@@ -231,7 +231,7 @@ impl Connection {
         self.opened = desk.now;
         let kind = usize::from(self.tls.handshake_kind() == Some(HandshakeKind::Resumed));
         desk.tally.handshakes[kind] += 1;
-        if let Some(asked) = desk.next() {
+        if let Some(asked) = desk.take_due() {
             self.ask(asked, desk);
         }
         Ok(())
@@ -261,7 +261,7 @@ impl Connection {
     /// Asks as many queries as there are and there is room for.
     pub fn fill(&mut self, desk: &mut Desk) {
         for _ in 0..self.room(desk) {
-            let Some(asked) = desk.next() else { break };
+            let Some(asked) = desk.take_due() else { break };
             self.ask(asked, desk);
         }
     }
@@ -304,7 +304,7 @@ impl Connection {
         }
         let spent = desk.queries_left(self.asked) == 0;
         match &self.speech {
-            Speech::Dot(dot) => dot.under_way().len() == 0 && spent,
+            Speech::Dot(dot) => dot.under_way().count() == 0 && spent,
             Speech::Doh(http2, _) => http2.under_way() == 0 && (spent || http2.is_leaving()),
         }
     }

@@ -57,7 +57,7 @@ impl Desk {
     }
 
     /// The next query, if one is due.
-    pub fn next(&mut self) -> Option<Asked> {
+    pub fn take_due(&mut self) -> Option<Asked> {
         let asked = self.pace.next(self.now)?;
         self.under_way += 1;
         Some(asked)

@@ -237,7 +237,7 @@ impl Engine {
                 self.is_free[seat] = false;
                 continue;
             };
-            let Some(asked) = self.desk.next() else {
+            let Some(asked) = self.desk.take_due() else {
                 self.free.push_front(seat);
                 break;
             };

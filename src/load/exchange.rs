@@ -110,7 +110,7 @@ impl<T> Default for UnderWay<T> {
 impl<T: Default> UnderWay<T> {
     /// How many.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.queries.len()
     }
 

@@ -134,7 +134,7 @@ impl Http2 {
     /// How many queries are under way.
     #[must_use]
     pub fn under_way(&self) -> usize {
-        self.streams.len()
+        self.streams.count()
     }
 
     /// How many more queries may be asked where `in_flight` may be under way.
@@ -144,7 +144,7 @@ impl Http2 {
             return 0;
         }
         let bodies = usize::try_from(self.window).unwrap_or(0) / BODY_OCTETS_MAX;
-        in_flight.min(self.streams_max).saturating_sub(self.streams.len()).min(bodies)
+        in_flight.min(self.streams_max).saturating_sub(self.streams.count()).min(bodies)
     }
 
     /// Whether this connection takes no query ever again.
@@ -235,7 +235,7 @@ impl Http2 {
 
     /// Where a stream stands; None where it has ended, for us at least.
     fn position(&self, stream: u32) -> Result<Option<usize>, Fault> {
-        if stream % 2 == 0 || stream >= self.stream_next {
+        if stream.is_multiple_of(2) || stream >= self.stream_next {
             return Err(Fault("a frame of a stream that we have not opened"));
         }
         Ok(self.streams.position(|key| key == stream))

@@ -176,7 +176,7 @@ mod tests {
         let queries = parse(&format!("a.example\n{long}\n{}.example", "e".repeat(63)), true).unwrap();
         for number in 0..3 {
             let message = Message::from_vec(queries.message(number)).unwrap();
-            assert!(message.edns.is_some() && queries.message(number).len() % PADDING_BLOCK_OCTETS == 0);
+            assert!(message.edns.is_some() && queries.message(number).len().is_multiple_of(PADDING_BLOCK_OCTETS));
             let question = queries.question(number);
             assert_eq!(question, &queries.message(number)[HEADER_OCTETS..][..question.len()]);
         }

@@ -176,8 +176,8 @@ fn histogram(times: &Histogram) -> String {
 
 /// Edges from the finest series that fits, each with the count up to it.
 fn rows(times: &Histogram) -> Vec<(Nanos, u64)> {
-    let edges = STEPS.iter().map(|steps| edges(steps, times.min(), times.max()));
-    let fitting = edges.clone().find(|edges| edges.len() <= ROWS_MAX).or_else(|| edges.last()).unwrap_or_default();
+    let mut edges = STEPS.iter().map(|steps| edges(steps, times.min(), times.max()));
+    let fitting = edges.clone().find(|edges| edges.len() <= ROWS_MAX).or_else(|| edges.next_back()).unwrap_or_default();
     let mut rows: Vec<_> = fitting.into_iter().map(|edge| (edge, 0)).collect();
     for (longest, count) in times.buckets() {
         let at = rows.partition_point(|(edge, _)| *edge < longest);
@@ -232,7 +232,7 @@ fn number(count: u64) -> String {
     let digits = count.to_string();
     let mut out = String::new();
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             out.push(',');
         }
         out.push(digit);
