@@ -8,6 +8,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use bailiwick::dns::edns::Opt;
+use bailiwick::dns::{Rcode, made};
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderValue, Request, Response, header};
 use http_body_util::{BodyExt, Full};
@@ -23,11 +25,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::Failure;
+use super::names::{Names, address_of};
 use super::run::Protocol;
 
-/// Octets of an answer without padding, and of one padded (RFC 8467).
-const ANSWER_OCTETS: usize = 60;
-const PADDED_OCTETS: usize = 468;
+/// TTL of the answer, in seconds.
+const TTL: u32 = 3_600;
 
 /// Octets that one read takes from a DoT connection.
 const READ_OCTETS: usize = 8 * 1_024;
@@ -39,12 +42,12 @@ pub(crate) fn serve(
     certificate: &Path,
     key: &Path,
     ready: impl FnOnce(SocketAddr),
-) -> io::Result<Infallible> {
+) -> Result<Infallible, Failure> {
     let config = tls(speaks, certificate, key)?;
     let listener = Listener::bind("127.0.0.1:0")?;
     listener.set_nonblocking(true)?;
     ready(listener.local_addr()?);
-    let answer = Bytes::from(answer(octets(padded)));
+    let answer = answer(padded)?;
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
         let listener = TcpListener::from_std(listener)?;
         let acceptor = TlsAcceptor::from(config);
@@ -81,16 +84,16 @@ fn tls(speaks: Protocol, certificate: &Path, key: &Path) -> io::Result<Arc<Serve
     Ok(Arc::new(config))
 }
 
-/// Octets of an answer.
-pub(crate) const fn octets(padded: bool) -> usize {
-    if padded { PADDED_OCTETS } else { ANSWER_OCTETS }
-}
-
-/// A NOERROR response of so many octets. Its ID is what the client says, where one is put in.
-pub(crate) fn answer(octets: usize) -> Vec<u8> {
-    let mut answer = vec![0, 0, 0x81, 0x80, 0, 0, 0, 0, 0, 0, 0, 0];
-    answer.resize(octets, 0);
-    answer
+/// The right answer to the one name that canned servers are asked for, under ID 0; padded as RFC 8467 §4.1 has it.
+pub(crate) fn answer(padded: bool) -> Result<Bytes, Failure> {
+    let name = Names::One.sample(0)?;
+    let mut answer = BytesMut::from(&made::address(&name, address_of(&name).into(), TTL)[..]);
+    if padded {
+        Opt { rcode: Rcode::NOERROR, dnssec_ok: false, keepalive: None, errors: &[], padded }.write(&mut answer, 0);
+        // ARCOUNT
+        answer[11] = 1;
+    }
+    Ok(answer.freeze())
 }
 
 async fn converse(stream: TlsStream<TcpStream>, answer: Bytes) {

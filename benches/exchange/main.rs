@@ -119,7 +119,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(part: Part) -> io::Result<Infallible> {
+fn serve(part: Part) -> Result<Infallible, Failure> {
     let ready = |address: SocketAddr| {
         println!("{address}");
         let _ = io::stdout().flush();
@@ -129,7 +129,7 @@ fn serve(part: Part) -> io::Result<Infallible> {
             let speaks = if speaks == "doh" { Protocol::Doh } else { Protocol::Dot };
             canned::serve(speaks, padded == "padded", &certificate, &key, ready)
         }
-        Part::Upstream => upstream::serve(ready),
+        Part::Upstream => Ok(upstream::serve(ready)?),
     }
 }
 

@@ -31,6 +31,8 @@ const REAL: &str = "../shared/data/domains/blocklistproject-union-730k.txt";
 pub(crate) enum Names {
     /// Those that the cache has.
     Hits,
+    /// One of them, which is all that a canned server knows.
+    One,
     /// Those that nobody has asked for yet.
     Misses,
     /// Those under orders.
@@ -80,6 +82,7 @@ impl Names {
         static RUNS: AtomicUsize = AtomicUsize::new(0);
         let (file, names): (_, Vec<_>) = match self {
             Self::Hits => ("hits.txt", (0..HITS).map(hit).collect()),
+            Self::One => ("one.txt", vec![hit(0)]),
             Self::Blocked => ("blocked.txt", (0..10 * ORDERS).map(blocked).collect()),
             Self::Misses => {
                 let run = RUNS.fetch_add(1, Ordering::Relaxed);
@@ -96,6 +99,7 @@ impl Names {
     pub(crate) fn sample(self, number: usize) -> Result<Name, Failure> {
         let text = match self {
             Self::Hits => hit(number),
+            Self::One => hit(0),
             Self::Blocked => blocked(number),
             Self::Misses => missed(usize::MAX, number),
         };

@@ -90,7 +90,7 @@ impl Run {
 
     /// The same, asked of the bare stack.
     pub(crate) const fn canned(self) -> Self {
-        Self { asked: Asked::Canned, ..self }
+        Self { asked: Asked::Canned, names: Names::One, ..self }
     }
 
     /// In a word or three, for those who wait.
@@ -103,7 +103,7 @@ impl Run {
             Asked::Canned => words.push("canned".to_owned()),
         }
         match self.names {
-            Names::Hits => {}
+            Names::Hits | Names::One => {}
             Names::Misses => words.push("misses".to_owned()),
             Names::Blocked => words.push("blocked".to_owned()),
         }
