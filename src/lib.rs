@@ -29,5 +29,6 @@ pub mod listener;
 pub mod admin;
 pub mod probe;
 pub mod pages;
+pub mod load;
 pub mod config;
 pub mod serve;

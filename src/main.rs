@@ -4,19 +4,24 @@ mod show;
 
 use std::io::{self, ErrorKind, Write};
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use bailiwick::admin::ExplainQuery;
 use bailiwick::admin::explain::QTYPE_DEFAULT;
 use bailiwick::digest::Digest;
 use bailiwick::ledger::{PublicKey, page};
-use bailiwick::policy::load;
+use bailiwick::load::{self, Rate};
+use bailiwick::policy::load as policy_load;
 use bailiwick::policy::order::Order;
 use bailiwick::serve::proof::{self, Proof};
 use bailiwick::serve::{self, Refusal, Report, Server};
 use bailiwick::sign::files;
 use bailiwick::{telemetry, tls};
+use clap::builder::RangedI64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
 use serde_json::Value;
@@ -88,6 +93,9 @@ enum Command {
     /// Make a development CA and a certificate by it
     #[command(after_help = CERTS_EXAMPLES)]
     Certs(Certs),
+    /// Load-test an encrypted resolver: how many queries a second, how long each takes
+    #[command(after_help = LOAD_EXAMPLES)]
+    Load(Load),
 }
 
 const EXPLAIN_EXAMPLES: &str = "\
@@ -228,6 +236,98 @@ struct Certs {
     names: Vec<String>,
 }
 
+const LOAD_EXAMPLES: &str = "\
+A line of the names file is NAME [TYPE], A without a type; # begins a comment. Queries go out
+without EDNS, as dnsperf's do, and with it where they are padded. The measured time begins when
+every connection was made (after 60 s at most), each with a first query of its own; a query has
+5 s for its answer, and so long a run may last beyond its time. Ctrl-C ends it early.
+
+At a --rate, queries are due by the clock, whatever the server does, and latency counts from when
+one was due; it leaves at most 0.1 ms later, or when a connection has room for it. With --rate max
+the next one leaves when one is answered, and latency counts from then.
+
+Examples:
+  bailiwick load dot 127.0.0.1:8853 --names names.txt
+  bailiwick load doh https://127.0.0.1:8443/dns-query --names names.txt --rate 20000 --pad
+  bailiwick load dot 127.0.0.1:8853 --names names.txt --queries-per-connection 1 --resume";
+
+#[derive(Debug, Args)]
+struct Load {
+    /// What is spoken to the server
+    #[arg(value_enum)]
+    protocol: LoadProtocol,
+    /// The server: https://HOST[:PORT][/PATH] for doh (443, /dns-query), HOST[:PORT] for dot (853)
+    target: String,
+    /// The file of what is asked
+    #[arg(long, value_name = "FILE")]
+    names: PathBuf,
+    /// Connections
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = within(1..=100_000))]
+    connections: u32,
+    /// Queries under way on each connection
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = within(1..=10_000))]
+    in_flight: u32,
+    /// Queries a second over all connections, or max: as fast as they are answered
+    #[arg(long, value_name = "N|max", default_value = "max", value_parser = rate)]
+    rate: Rate,
+    /// How long queries are asked, such as 10s or 5m; an hour at most
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = load_time)]
+    duration: Duration,
+    /// The CA (PEM) that the server's certificate is by; a public one: /etc/ssl/certs/ca-certificates.crt
+    #[arg(long, value_name = "FILE", default_value = "certs/ca.pem")]
+    ca: PathBuf,
+    /// Resume the TLS session of a connection before
+    #[arg(long)]
+    resume: bool,
+    /// Pad queries to blocks of 128 octets, which asks for padded answers
+    #[arg(long)]
+    pad: bool,
+    /// Ask by GET; without it by POST
+    #[arg(long)]
+    get: bool,
+    /// Local addresses that connections come from, in turn: one has ports for some 28,000
+    #[arg(long, value_name = "ADDRESS", num_args = 1.., value_delimiter = ',')]
+    source: Vec<IpAddr>,
+    /// End a connection that has asked so many, and make a new one; 0: never
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    queries_per_connection: u64,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    /// Load a server that is not this machine: it is mine, or its operator has agreed
+    #[arg(long)]
+    i_may_load_this_server: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LoadProtocol {
+    /// DNS over HTTPS (HTTP/2)
+    Doh,
+    /// DNS over TLS
+    Dot,
+}
+
+/// The longest that a load test goes on.
+const LOAD_TIME_MAX: Duration = Duration::from_secs(60 * 60);
+
+fn within(bounds: RangeInclusive<u32>) -> RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(i64::from(*bounds.start())..=i64::from(*bounds.end()))
+}
+
+fn rate(text: &str) -> Result<Rate, &'static str> {
+    match text {
+        "max" => Ok(Rate::Max),
+        _ => text.parse().map(Rate::PerSecond).map_err(|_| "a number of queries a second, or max"),
+    }
+}
+
+fn load_time(text: &str) -> Result<Duration, String> {
+    // A bare number is seconds, as other generators have it.
+    let seconds = text.parse().map(Duration::from_secs);
+    let time = seconds.or_else(|_| humantime::parse_duration(text)).map_err(|error| error.to_string())?;
+    if time.is_zero() || time > LOAD_TIME_MAX { Err("more than 0s and at most 1h".to_owned()) } else { Ok(time) }
+}
+
 fn moment(text: &str) -> Result<Timestamp, &'static str> {
     text.parse().map_err(|_| "a date, a time and an offset, such as 2027-01-31T00:00:00Z")
 }
@@ -253,6 +353,7 @@ fn main() -> ExitCode {
         Command::Sign(wanted) => sign(&wanted),
         Command::Ledger(command) => ledger(config, command),
         Command::Certs(wanted) => certs(&wanted),
+        Command::Load(wanted) => load_server(&wanted),
     };
     // What was found comes before what is wrong with it.
     let printed = print(io::stdout(), &outcome.out).and_then(|()| print(io::stderr(), &outcome.err));
@@ -353,7 +454,8 @@ fn sign(wanted: &Sign) -> Outcome {
 /// What keeps an order's file from being signed.
 fn mistakes(file: &Path, octets: &[u8]) -> Vec<String> {
     let Ok(text) = str::from_utf8(octets) else { return vec![format!("{}: not UTF-8", file.display())] };
-    let found = Order::read(file, text).map_or_else(|found| found, |order| load::lists_without_digest(&order, octets));
+    let found =
+        Order::read(file, text).map_or_else(|found| found, |order| policy_load::lists_without_digest(&order, octets));
     found.iter().map(ToString::to_string).collect()
 }
 
@@ -373,6 +475,38 @@ fn certs(wanted: &Certs) -> Outcome {
 fn made(settings: &tls::Settings, ca: &Path) -> String {
     let [certificate, key, ca] = [&settings.certificate, &settings.key, ca].map(Path::display);
     format!("certificate  {certificate}\nkey          {key}\nCA           {ca}, for clients to trust\n")
+}
+
+fn load_server(wanted: &Load) -> Outcome {
+    let stop = AtomicBool::new(false);
+    match load::run(&wanted.wanted(), &stop, &mut |_| {}) {
+        Ok(report) => Outcome { out: format!("{}\n", report.json()), err: String::new(), bad: !report.is_answered() },
+        Err(lines) => failure(&lines),
+    }
+}
+
+impl Load {
+    fn wanted(&self) -> load::Wanted {
+        load::Wanted {
+            protocol: match self.protocol {
+                LoadProtocol::Doh => load::Protocol::Doh,
+                LoadProtocol::Dot => load::Protocol::Dot,
+            },
+            target: self.target.clone(),
+            names: self.names.clone(),
+            connections: self.connections as usize,
+            in_flight: self.in_flight as usize,
+            rate: self.rate,
+            duration: self.duration,
+            ca: self.ca.clone(),
+            resume: self.resume,
+            pad: self.pad,
+            get: self.get,
+            sources: self.source.clone(),
+            queries_per_connection: self.queries_per_connection,
+            may_load: self.i_may_load_this_server,
+        }
+    }
 }
 
 fn failure(lines: &[String]) -> Outcome {

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each module may use of the others, rows above it only. `clock`, `digest` and `mistake` are everyone's but `dns`.
-const IMPORTS: [(&str, &[&str]); 24] = [
+const IMPORTS: [(&str, &[&str]); 25] = [
     ("dns", &[]),
     ("mistake", &[]),
     ("digest", &[]),
@@ -27,6 +27,7 @@ const IMPORTS: [(&str, &[&str]); 24] = [
     ("admin", &["dns", "query", "policy", "ledger", "upstream", "answer", "telemetry", "pipeline", "tls"]),
     ("pages", &["dns", "policy", "ledger", "telemetry", "pipeline"]),
     ("probe", &["dns", "policy", "ledger", "telemetry", "pipeline"]),
+    ("load", &["dns"]),
     (
         "config",
         &[
@@ -70,7 +71,8 @@ const FOREIGN: [(&str, &[&str]); 9] = [
 ];
 
 /// The edges, which read clocks; everywhere else the time is passed in.
-const CLOCK_READERS: [&str; 8] = ["clock", "listener", "upstream", "serve", "main", "tls", "telemetry", "admin"];
+const CLOCK_READERS: [&str; 9] =
+    ["clock", "listener", "upstream", "serve", "main", "tls", "telemetry", "admin", "load"];
 
 /// The longest function, in lines: a screen.
 const FUNCTION_LINES_MAX: usize = 60;
