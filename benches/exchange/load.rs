@@ -62,7 +62,8 @@ pub(crate) async fn load(bed: &Bed, run: &Run, server: SocketAddr, seconds: f64)
         Protocol::Dot => server.to_string(),
     };
     let mut command = children::command(PRODUCT, cores.as_ref());
-    command.args(["load", run.protocol.word(), &target, "--json", "--rate", "max", "--names"]).arg(names);
+    command.args(["load", run.protocol.word(), &target, "--json", "--names"]).arg(names);
+    command.args(["--rate", &run.rate.map_or_else(|| "max".to_owned(), |rate| rate.to_string())]);
     command.args(["--duration", &format!("{}ms", seconds * 1_000.0), "--ca"]).arg(bed.path("certs/ca.pem"));
     command.args(["--connections", &run.connections.to_string(), "--in-flight", &run.in_flight.to_string()]);
     if run.padded {

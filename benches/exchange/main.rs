@@ -47,7 +47,7 @@ const WHOLE: Plan = Plan { rounds: 9, seconds: 1.0 };
 const QUICK: Plan = Plan { rounds: 3, seconds: 0.3 };
 
 const EXIT_STATUS: &str = "\
-Rows: doh, doh-padded, doh-blocked, doh-wide, dot, dot-deep, doh-misses, dot-misses, workers,
+Rows: doh, doh-padded, doh-blocked, doh-wide, dot, dot-in-step, doh-misses, dot-misses, workers,
 handshakes, resumed, first-dot, first-doh, swap, idle-doh, idle-dot.
 
 Exit status: 0 measured, whatever the times; 1 a wrong answer, or more than 0.15 writes a query;

@@ -2,6 +2,9 @@
 
 use super::names::Names;
 
+/// Queries a second that one core can answer, and another one ask, with time to spare.
+const PACE: u32 = 100_000;
+
 /// What is spoken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Protocol {
@@ -49,6 +52,8 @@ pub(crate) struct Run {
     pub(crate) connections: u32,
     /// Queries on their way, of each connection.
     pub(crate) in_flight: u32,
+    /// Queries a second of all connections; None: as fast as they are answered.
+    pub(crate) rate: Option<u32>,
     /// Queries that ask for padding.
     pub(crate) padded: bool,
     /// A connection for each query.
@@ -71,6 +76,7 @@ impl Run {
         names: Names::Hits,
         connections: 10,
         in_flight: 10,
+        rate: None,
         padded: false,
         connecting: None,
     };
@@ -82,7 +88,9 @@ impl Run {
     pub(crate) const DOH_NEW: Self =
         Self { connections: 1, in_flight: 1, connecting: Some(Handshake::Full), ..Self::DOH };
     pub(crate) const DOT: Self = Self { protocol: Protocol::Dot, ..Self::DOH };
-    pub(crate) const DOT_DEEP: Self = Self { in_flight: 100, ..Self::DOT };
+    /// As fast as they are answered, ten answers in one record bring ten queries in one record: nothing is left of what
+    /// the kernel takes. At a rate each query comes by itself, as those of stub resolvers do.
+    pub(crate) const DOT_PACED: Self = Self { in_flight: 100, rate: Some(PACE), ..Self::DOT };
     pub(crate) const DOT_MISSES: Self = Self { names: Names::Misses, ..Self::DOT };
     pub(crate) const DOT_NEW: Self = Self { protocol: Protocol::Dot, ..Self::DOH_NEW };
     pub(crate) const FULL: Self = Self { connections: 10, ..Self::DOT_NEW };
@@ -106,6 +114,9 @@ impl Run {
             Names::Hits | Names::One => {}
             Names::Misses => words.push("misses".to_owned()),
             Names::Blocked => words.push("blocked".to_owned()),
+        }
+        if let Some(rate) = self.rate {
+            words.push(format!("{rate} a second"));
         }
         if self.padded {
             words.push("padded".to_owned());
