@@ -11,6 +11,7 @@ pub mod names;
 pub mod pace;
 pub mod pieces;
 pub mod report;
+pub mod show;
 pub mod tally;
 pub mod target;
 pub mod trust;
@@ -29,7 +30,7 @@ use http2::request::Shape;
 use names::Queries;
 use pace::Pace;
 pub use pace::Rate;
-use report::Report;
+pub use report::Report;
 pub use target::Protocol;
 use target::Target;
 
@@ -75,6 +76,7 @@ pub fn run(wanted: &Wanted, stop: &AtomicBool, glance: &mut dyn FnMut(&Glance)) 
     let target = Target::find(&wanted.target, wanted.protocol, wanted.may_load).map_err(one)?;
     let queries = Queries::read(&wanted.names, wanted.pad)
         .map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+    open_files(wanted.connections).map_err(one)?;
     let config = trust::config(&wanted.ca, wanted.protocol, wanted.resume).map_err(one)?;
     let shape = match wanted.protocol {
         Protocol::Doh => Some(Rc::new(Shape::new(&target.authority, &target.path, wanted.get))),
@@ -92,4 +94,20 @@ pub fn run(wanted: &Wanted, stop: &AtomicBool, glance: &mut dyn FnMut(&Glance)) 
     let mut engine = Engine::new(plan, desk).map_err(|error| one(error.to_string()))?;
     let cpu = engine.run(stop, glance).map_err(|what| one(format!("{}: {what}", wanted.target)))?;
     Ok(Report::new(wanted, engine.desk, cpu))
+}
+
+/// Files that are open beside the connections: the poll, the timer, the terminal, a bit more.
+const FILES_BESIDE: u64 = 32;
+
+/// Raises the limit of open files to what the connections need.
+fn open_files(connections: usize) -> Result<(), String> {
+    let need = connections as u64 + FILES_BESIDE;
+    match rlimit::increase_nofile_limit(need) {
+        Ok(have) if have < need => Err(format!(
+            "{connections} connections need {need} open files, and {have} are allowed; raise that (ulimit -Hn {need}), \
+             or ask for fewer with --connections"
+        )),
+        // Where it cannot be told, the sockets will say.
+        _ => Ok(()),
+    }
 }

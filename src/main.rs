@@ -2,19 +2,20 @@
 
 mod show;
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bailiwick::admin::ExplainQuery;
 use bailiwick::admin::explain::QTYPE_DEFAULT;
 use bailiwick::digest::Digest;
 use bailiwick::ledger::{PublicKey, page};
-use bailiwick::load::{self, Rate};
+use bailiwick::load::{self, Glance, Rate};
 use bailiwick::policy::load as policy_load;
 use bailiwick::policy::order::Order;
 use bailiwick::serve::proof::{self, Proof};
@@ -478,12 +479,46 @@ fn made(settings: &tls::Settings, ca: &Path) -> String {
 }
 
 fn load_server(wanted: &Load) -> Outcome {
-    let stop = AtomicBool::new(false);
-    match load::run(&wanted.wanted(), &stop, &mut |_| {}) {
-        Ok(report) => Outcome { out: format!("{}\n", report.json()), err: String::new(), bad: !report.is_answered() },
+    let stop = stop_on_interrupt();
+    let is_terminal = io::stderr().is_terminal();
+    let mut glance = |glance: &Glance| {
+        if is_terminal {
+            let _ = write!(io::stderr(), "\r{}\u{1b}[K", load::show::live(glance));
+        }
+    };
+    let loaded = load::run(&wanted.wanted(), &stop, &mut glance);
+    if is_terminal {
+        let _ = write!(io::stderr(), "\r\u{1b}[K");
+    }
+    match loaded {
+        Ok(report) => {
+            let out = if wanted.json { format!("{}\n", report.json()) } else { load::show::summary(&report) };
+            Outcome { out, err: String::new(), bad: !report.is_answered() }
+        }
         Err(lines) => failure(&lines),
     }
 }
+
+/// Is set by Ctrl-C; the second one ends the process.
+fn stop_on_interrupt() -> Arc<AtomicBool> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let theirs = Arc::clone(&stop);
+    std::thread::spawn(move || {
+        // Without a handler Ctrl-C ends the process as ever.
+        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_io().build() else { return };
+        runtime.block_on(async {
+            while tokio::signal::ctrl_c().await.is_ok() {
+                if theirs.swap(true, Ordering::Relaxed) {
+                    std::process::exit(INTERRUPTED);
+                }
+            }
+        });
+    });
+    stop
+}
+
+/// What shells say of a process that SIGINT ended.
+const INTERRUPTED: i32 = 130;
 
 impl Load {
     fn wanted(&self) -> load::Wanted {
@@ -584,6 +619,24 @@ mod tests {
         assert_eq!(line(&["explain"]).unwrap_err(), Usage::MissingRequiredArgument);
         assert_eq!(line(&["explain", "a", "--client", "b"]).unwrap_err(), Usage::ValueValidation);
         assert_eq!(line(&["explain", "a", "--at", "noon"]).unwrap_err(), Usage::ValueValidation);
+    }
+
+    #[test]
+    fn a_load_test_is_bounded() {
+        let words = |more: &[&'static str]| [&["load", "dot", "127.0.0.1", "--names", "n"], more].concat();
+        let Some(Command::Load(load)) = line(&words(&[])).unwrap().command else { panic!("not load") };
+        assert_eq!((load.rate, load.duration, load.connections), (Rate::Max, Duration::from_secs(10), 10));
+        let more =
+            ["--rate", "5", "--duration", "2m", "--source", "127.0.0.2,127.0.0.3", "127.0.0.4", "--in-flight", "1"];
+        let Some(Command::Load(load)) = line(&words(&more)).unwrap().command else { panic!("not load") };
+        assert_eq!((load.duration, load.source.len(), load.in_flight), (Duration::from_secs(120), 3, 1));
+        for wrong in
+            [["--rate", "0"], ["--duration", "0"], ["--duration", "2h"], ["--connections", "0"], ["--in-flight", "x"]]
+        {
+            assert_eq!(line(&words(&wrong)).unwrap_err(), Usage::ValueValidation, "{wrong:?}");
+        }
+        assert_eq!(line(&["load", "doq", "a", "--names", "n"]).unwrap_err(), Usage::InvalidValue);
+        assert_eq!(line(&["load", "doh", "a"]).unwrap_err(), Usage::MissingRequiredArgument);
     }
 
     #[test]

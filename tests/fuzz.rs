@@ -40,7 +40,7 @@ macro_rules! fuzzed {
 }
 
 fuzzed!(query reply records name name_text opt svcb_hints list_domains list_hosts order config dot_frames doh_request
-    http2_frames resolv_conf explain_query database proxy_header forwarded accept signature ledger_line);
+    http2_frames http2_responses resolv_conf explain_query database proxy_header forwarded accept signature ledger_line);
 
 /// The seeds of a target, by file name.
 fn seeds(target: &str) -> Vec<Vec<u8>> {

@@ -89,12 +89,14 @@ impl Connection {
         socket.set_nonblocking(true)?;
         socket.set_tcp_nodelay(true)?;
         if let Some(from) = from {
-            socket.bind(&SocketAddr::new(from, 0).into())?;
+            let said = |error: io::Error| io::Error::new(error.kind(), format!("--source {from}: {error}"));
+            socket.bind(&SocketAddr::new(from, 0).into()).map_err(said)?;
         }
         match socket.connect(&way.address.into()) {
-            Err(error) if error.raw_os_error() != Some(IN_PROGRESS) && error.kind() != ErrorKind::WouldBlock => {
-                return Err(error);
+            Err(error) if error.kind() == ErrorKind::AddrNotAvailable => {
+                return Err(io::Error::new(error.kind(), "no local port is left for a connection; name more --source"));
             }
+            Err(error) if error.raw_os_error() != Some(IN_PROGRESS) => return Err(error),
             _ => {}
         }
         let mut socket = TcpStream::from_std(socket.into());

@@ -87,3 +87,108 @@ impl Dot {
         self.under_way.drain().for_each(|asked| done(Some(asked), Outcome::Lost));
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::dns::Rcode;
+
+    const NOERROR: Outcome = Outcome::Answered { rcode: Rcode::NOERROR, has_records: false };
+
+    fn queries() -> Queries {
+        Queries::parse(Path::new("n"), "a.example\nb.example", false).unwrap()
+    }
+
+    fn asked(query: u32) -> Asked {
+        Asked { query, due: 0, sent: u64::from(query) }
+    }
+
+    /// Makes answers of the queries that were put.
+    fn answers(out: &[u8]) -> Vec<Vec<u8>> {
+        let mut rest = out;
+        let mut answers = Vec::new();
+        while let Some((length, behind)) = rest.split_first_chunk() {
+            let (message, behind) = behind.split_at(usize::from(u16::from_be_bytes(*length)));
+            let mut answer = [&length[..], message].concat();
+            answer[4] |= 0x80;
+            answers.push(answer);
+            rest = behind;
+        }
+        answers
+    }
+
+    fn read(dot: &mut Dot, octets: &[u8], queries: &Queries) -> Vec<(Option<u32>, Outcome)> {
+        let mut seen = Vec::new();
+        dot.read(octets, queries, |asked, outcome| seen.push((asked.map(|asked| asked.query), outcome)));
+        seen
+    }
+
+    #[test]
+    fn answers_in_any_order_and_pieces_are_told_apart() {
+        let queries = queries();
+        let mut out = Vec::new();
+        let mut dot = Dot::default();
+        for query in 0..2 {
+            dot.ask(&queries, asked(query), &mut out);
+        }
+        let [first, second] = answers(&out).try_into().unwrap();
+        let all = [second, first].concat();
+        for cut in 0..=all.len() {
+            let mut dot = Dot::default();
+            for query in 0..2 {
+                dot.ask(&queries, asked(query), &mut Vec::new());
+            }
+            let mut seen = read(&mut dot, &all[..cut], &queries);
+            seen.extend(read(&mut dot, &all[cut..], &queries));
+            assert_eq!(seen, [(Some(1), NOERROR), (Some(0), NOERROR)], "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn what_nobody_asked_is_no_answer() {
+        let queries = queries();
+        let mut out = Vec::new();
+        let mut dot = Dot::default();
+        dot.ask(&queries, asked(0), &mut out);
+        let mut answer = answers(&out).remove(0);
+        answer[3] = 9;
+        assert_eq!(read(&mut dot, &answer, &queries), [(None, Outcome::Mismatch)]);
+        assert_eq!(read(&mut dot, &[0, 1, 7, 0, 0], &queries), [(None, Outcome::Mismatch); 2], "no ID");
+        answer[3] = 0;
+        answer[15] = b'b';
+        assert_eq!(read(&mut dot, &answer, &queries), [(Some(0), Outcome::Mismatch)], "another question");
+    }
+
+    #[test]
+    fn an_answer_may_come_too_late() {
+        let queries = queries();
+        let mut out = Vec::new();
+        let mut dot = Dot::default();
+        dot.ask(&queries, asked(0), &mut out);
+        dot.ask(&queries, asked(1), &mut out);
+        let mut seen = Vec::new();
+        assert!(dot.expire(1, |asked, outcome| seen.push((asked.map(|asked| asked.query), outcome))));
+        assert_eq!(seen, [(Some(0), Outcome::Timeout)]);
+        assert_eq!(read(&mut dot, &answers(&out).concat(), &queries), [(Some(1), NOERROR)]);
+        assert_eq!(read(&mut dot, &answers(&out)[0], &queries), [(None, Outcome::Mismatch)], "and only once");
+    }
+
+    #[test]
+    fn an_id_in_use_is_not_used_again() {
+        let queries = queries();
+        let mut dot = Dot { ids: 1, ..Dot::default() };
+        dot.ask(&queries, asked(0), &mut Vec::new());
+        dot.unanswered.insert(0);
+        dot.ids = 0x1_0000;
+        let mut out = Vec::new();
+        dot.ask(&queries, asked(1), &mut out);
+        assert_eq!(out[2..4], [0, 2], "0 was given up on, 1 is under way");
+        for id in 0..=UNANSWERED_MAX {
+            dot.unanswered.insert(id as u16 + 3);
+        }
+        assert!(!dot.expire(0, |_, _| {}), "of no more use");
+    }
+}

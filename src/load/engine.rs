@@ -34,7 +34,7 @@ pub const PATIENCE: Duration = Duration::from_secs(5);
 pub const RAMP_MAX: Duration = Duration::from_secs(60);
 
 /// How often it is looked who has waited for too long, and how it goes is told.
-const LOOK: Duration = Duration::from_millis(100);
+const LOOK: Duration = Duration::from_millis(200);
 
 /// The shortest time between two looks at the schedule: a query may leave so much later than it was due.
 const TICK_MIN: Nanos = SECOND / 10_000;
@@ -63,10 +63,10 @@ pub struct Plan {
 /// How it goes.
 #[derive(Debug, Clone, Copy)]
 pub struct Glance {
-    /// Connections that are open.
-    pub open: usize,
-    /// How long the measured time has gone on; None: connections are still being made.
-    pub elapsed: Option<Duration>,
+    /// Connections that are open, of those that are wanted.
+    pub open: (usize, usize),
+    /// How long the measured time has gone on, and how long it is; None: connections are still being made.
+    pub elapsed: Option<(Duration, Duration)>,
     /// Answers a second, of the last second that is over.
     pub rate: f64,
     /// Median latency in it.
@@ -140,6 +140,7 @@ impl Engine {
         loop {
             self.desk.read_clock();
             self.dial()?;
+            self.distribute()?;
             if let Err(error) = self.poll.poll(&mut events, Some(LOOK))
                 && error.kind() != io::ErrorKind::Interrupted
             {
@@ -149,7 +150,6 @@ impl Engine {
             for event in &events {
                 self.wake(event)?;
             }
-            self.distribute()?;
             if stop.load(Ordering::Relaxed) {
                 self.desk.pace.stop(self.desk.now);
             }
@@ -190,6 +190,12 @@ impl Engine {
     }
 
     fn wake(&mut self, event: &Event) -> Result<(), String> {
+        if event.token() == TICK {
+            // A timer that is not read does not go on.
+            let read = self.timer.as_ref().map(|timer| rustix::io::read(timer, &mut [0; 8]));
+            debug_assert!(!matches!(read, Some(Ok(0))), "eight octets say how often it has expired");
+            return Ok(());
+        }
         let Token(seat) = event.token();
         let Some(connection) = self.seats.get_mut(seat).and_then(Option::as_mut) else { return Ok(()) };
         let was_open = connection.is_open();
@@ -313,7 +319,6 @@ impl Engine {
         let every = (SECOND / Nanos::from(rate)).max(TICK_MIN);
         let every = Timespec { tv_sec: (every / SECOND) as i64, tv_nsec: (every % SECOND) as _ };
         timerfd_settime(&timer, TimerfdTimerFlags::empty(), &Itimerspec { it_interval: every, it_value: every })?;
-        // Edge-triggered as all is here: each expiry is an event, and nothing need be read.
         self.poll.registry().register(&mut SourceFd(&timer.as_raw_fd()), TICK, Interest::READABLE)?;
         self.timer = Some(timer);
         Ok(())
@@ -336,12 +341,18 @@ impl Engine {
     fn glance(&self) -> Glance {
         let tally = &self.desk.tally;
         let elapsed = self.desk.pace.span().map(|(begin, end)| Duration::from_nanos(self.desk.now.min(end) - begin));
-        let (second, of) = match (tally.seconds.last(), elapsed) {
-            (Some(second), _) => (*second, 1.0),
-            (None, elapsed) => (tally.current_second(), elapsed.unwrap_or_default().as_secs_f64()),
+        let (second, of) = match tally.seconds.last() {
+            Some(second) => (*second, 1.0),
+            None => (tally.current_second(), elapsed.unwrap_or_default().as_secs_f64()),
         };
-        let rate = if of > 0.0 { second.answered as f64 / of } else { 0.0 };
-        Glance { open: self.open, elapsed, rate, p50: second.p50, p99: second.p99, wrongs: tally.wrongs() }
+        Glance {
+            open: (self.open, self.seats.len()),
+            elapsed: elapsed.map(|elapsed| (elapsed, self.plan.duration)),
+            rate: if of > 0.0 { second.answered as f64 / of } else { 0.0 },
+            p50: second.p50,
+            p99: second.p99,
+            wrongs: tally.wrongs(),
+        }
     }
 }
 
@@ -349,10 +360,23 @@ impl Engine {
 fn told(end: &End) -> Option<(Wrong, String)> {
     match end {
         End::Connect(error) => Some((Wrong::Connect, error.to_string())),
-        End::Tls(error) => Some((Wrong::Tls, error.to_string())),
+        End::Tls(error) => Some((Wrong::Tls, tls_words(error))),
         End::Handshake(what) => Some((Wrong::Tls, (*what).to_owned())),
         End::Fault(what) => Some((Wrong::Http, (*what).to_owned())),
         End::Closed | End::Spent => None,
+    }
+}
+
+fn tls_words(error: &rustls::Error) -> String {
+    use rustls::CertificateError as Bad;
+    match error {
+        rustls::Error::InvalidCertificate(Bad::UnknownIssuer) => {
+            "the server's certificate is not by a CA of the --ca file".to_owned()
+        }
+        rustls::Error::InvalidCertificate(Bad::NotValidForName | Bad::NotValidForNameContext { .. }) => {
+            "the server's certificate is not for the name or address in TARGET".to_owned()
+        }
+        other => other.to_string(),
     }
 }
 

@@ -155,3 +155,44 @@ impl<T: Default> UnderWay<T> {
         self.queries.drain(..).map(|query| query.asked)
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn only_an_answer_to_the_query_is_one() {
+        let queries = Queries::parse(Path::new("n"), "a.example AAAA", false).unwrap();
+        let mut answer = queries.message(0).to_vec();
+        (answer[2], answer[3]) = (0x81, 0x83);
+        let judged = |answer: &[u8]| judge(&queries, 0, 0, answer);
+        let nxdomain = Outcome::Answered { rcode: Rcode::NXDOMAIN, has_records: false };
+        assert_eq!(judged(&answer), nxdomain);
+        for cut in 0..answer.len() {
+            assert_eq!(judged(&answer[..cut]), Outcome::Mismatch, "cut at {cut}");
+        }
+        let changed = |at: usize, value: u8| {
+            let mut other = answer.clone();
+            other[at] = value;
+            judge(&queries, 0, 0, &other)
+        };
+        assert_eq!(changed(13, b'A'), nxdomain, "case");
+        for (at, value) in [(0, 1), (2, 0x01), (5, 0), (5, 2), (13, b'b'), (answer.len() - 3, 1), (answer.len() - 1, 3)]
+        {
+            assert_eq!(changed(at, value), Outcome::Mismatch, "{at} {value}");
+        }
+        assert_eq!(changed(7, 1), Outcome::Answered { rcode: Rcode::NXDOMAIN, has_records: true });
+        assert_eq!(
+            judged(&[0, 0, 0x81, 0x85, 0, 0, 0, 0, 0, 0, 0, 0]),
+            Outcome::Answered { rcode: Rcode::REFUSED, has_records: false }
+        );
+        assert_eq!(judged(&[0, 0, 0x81, 0x80, 0, 0, 0, 0, 0, 0, 0, 0]), Outcome::Mismatch);
+        answer[3] = 0x80;
+        answer[11] = 1;
+        answer.extend([0, 0, 41, 4, 208, 1, 0, 0, 0, 0, 0]);
+        assert_eq!(judged(&answer), Outcome::Answered { rcode: Rcode::BADVERS, has_records: false });
+    }
+}

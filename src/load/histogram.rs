@@ -149,10 +149,12 @@ mod tests {
 
     #[test]
     fn one_added_to_another_is_both() {
-        let [mut one, mut both] = [(); 2].map(|()| Histogram::default());
-        let mut other = Histogram::default();
-        for (value, to) in [(7, &mut one), (90_000, &mut other), (u64::MAX, &mut other)] {
-            to.record(value);
+        let [mut one, mut other, mut both] = [(); 3].map(|()| Histogram::default());
+        one.record(7);
+        for value in [90_000, u64::MAX] {
+            other.record(value);
+        }
+        for value in [7, 90_000, u64::MAX] {
             both.record(value);
         }
         one.add(&other);

@@ -413,3 +413,223 @@ fn put_reset(out: &mut Vec<u8>, stream: u32) {
     put_head(out, 4, kind::RST_STREAM, 0, stream);
     out.extend(error::CANCEL.to_be_bytes());
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::dns::Rcode;
+
+    const NOERROR: Outcome = Outcome::Answered { rcode: Rcode::NOERROR, has_records: false };
+
+    /// A client with so many queries under way, and what became of them.
+    struct Client {
+        http2: Http2,
+        shape: Shape,
+        queries: Queries,
+        out: Vec<u8>,
+        seen: Vec<(Option<u32>, Outcome)>,
+    }
+
+    impl Client {
+        fn asking(count: u32) -> Self {
+            let queries = Queries::parse(Path::new("n"), "a.example", false).unwrap();
+            let shape = Shape::new("a", "/dns-query", false);
+            let mut out = Vec::new();
+            let http2 = Http2::new(&shape, &mut out);
+            let mut client = Self { http2, shape, queries, out, seen: Vec::new() };
+            (0..count).for_each(|number| client.ask(number));
+            client.out.clear();
+            client
+        }
+
+        /// The number of a query is when it was due.
+        fn ask(&mut self, number: u32) {
+            let asked = Asked { query: 0, due: number.into(), sent: number.into() };
+            self.http2.ask(&self.shape, &self.queries, asked, &mut self.out);
+        }
+
+        fn read(&mut self, octets: &[u8]) -> Result<(), Fault> {
+            let Self { http2, shape, queries, out, seen } = self;
+            let done = |asked: Option<Asked>, outcome| seen.push((asked.map(|asked| asked.due as u32), outcome));
+            http2.read(octets, shape, queries, out, done)
+        }
+
+        fn answer(&self) -> Vec<u8> {
+            let mut answer = self.queries.message(0).to_vec();
+            answer[2] |= 0x80;
+            answer
+        }
+
+        fn frames(&self) -> Vec<(u8, u8, u32, Vec<u8>)> {
+            let mut frames = Vec::new();
+            let Ok(()) = Pieces::default().feed(
+                &self.out,
+                |octets| Ok(Frame::octets_of(octets).unwrap()),
+                |octets| {
+                    let Frame { kind, flags, stream, payload } = Frame::read(octets).unwrap();
+                    frames.push((kind, flags, stream, payload.to_vec()));
+                    Ok::<_, std::convert::Infallible>(())
+                },
+            );
+            frames
+        }
+    }
+
+    fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        put_head(&mut out, payload.len(), kind, flags, stream);
+        out.extend(payload);
+        out
+    }
+
+    /// Every way in which a response may come: padded, in pieces, with interim fields and trailers, out of order, its
+    /// status by the dynamic table.
+    fn responses(answer: &[u8]) -> Vec<u8> {
+        let padded = |kind, flags, stream, content: &[u8]| {
+            frame(kind, flags | flag::PADDED, stream, &[&[3], content, &[0; 3]].concat())
+        };
+        let with_priority = [&[0, 0, 0, 0, 9][..], &[0x88]].concat();
+        [
+            frame(kind::SETTINGS, 0, 0, &[0, 3, 0, 0, 0, 50]),
+            frame(kind::HEADERS, flag::END_HEADERS, 3, &[0x88]),
+            frame(kind::HEADERS, 0, 1, &[0x48]),
+            frame(kind::CONTINUATION, 0, 1, &[3, b'2']),
+            frame(kind::CONTINUATION, flag::END_HEADERS, 1, b"00"),
+            frame(kind::DATA, 0, 3, &answer[..5]),
+            padded(kind::DATA, flag::END_STREAM, 1, answer),
+            frame(0x7f, 0xff, 9, b"unknown"),
+            frame(kind::PING, 0, 0, b"pingpong"),
+            padded(kind::DATA, flag::END_STREAM, 3, &answer[5..]),
+            frame(kind::HEADERS, flag::END_HEADERS, 5, &[0x08, 3, b'1', b'0', b'3']),
+            frame(kind::HEADERS, flag::END_HEADERS | flag::PRIORITY, 5, &with_priority),
+            frame(kind::DATA, 0, 5, answer),
+            frame(kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, 5, &[0x00, 1, b'a', 1, b'b']),
+            frame(kind::HEADERS, flag::END_HEADERS, 7, &[0xbe]),
+            frame(kind::DATA, 0, 7, b""),
+            frame(kind::DATA, flag::END_STREAM, 7, b"no message"),
+            frame(kind::RST_STREAM, 0, 9, &[0, 0, 0, 7]),
+        ]
+        .concat()
+    }
+
+    #[test]
+    fn responses_cut_anywhere_are_the_same() {
+        let octets = responses(&Client::asking(0).answer());
+        let refused = Outcome::Http(HttpFault::Reset(7));
+        for cut in 0..=octets.len() {
+            let mut client = Client::asking(5);
+            assert_eq!(client.read(&octets[..cut]), Ok(()), "cut at {cut}");
+            let err = client.read(&octets[cut..]);
+            assert_eq!(err, Ok(()), "cut at {cut}");
+            let want = [
+                (Some(0), NOERROR),
+                (Some(1), NOERROR),
+                (Some(2), NOERROR),
+                (Some(3), Outcome::Mismatch),
+                (Some(4), refused),
+            ];
+            assert_eq!(client.seen, want, "cut at {cut}");
+            assert_eq!((client.http2.under_way(), client.http2.streams_max), (0, 50));
+            let acks: Vec<_> = client.frames().into_iter().map(|(kind, flags, ..)| (kind, flags)).collect();
+            assert_eq!(acks, [(kind::SETTINGS, flag::ACK), (kind::PING, flag::ACK)]);
+        }
+    }
+
+    #[test]
+    fn what_is_not_http2_ends_the_connection() {
+        let headers = frame(kind::HEADERS, flag::END_HEADERS, 1, &[0x88]);
+        for octets in [
+            frame(kind::DATA, 0, 1, b"before its fields"),
+            frame(kind::HEADERS, flag::END_HEADERS, 3, &[0x88]),
+            frame(kind::HEADERS, flag::END_HEADERS, 2, &[0x88]),
+            frame(kind::HEADERS, flag::END_HEADERS, 1, &[0x5f, 1]),
+            frame(kind::HEADERS, flag::END_HEADERS, 1, &[0x0f, 0x10, 1, b'a']),
+            frame(kind::PUSH_PROMISE, flag::END_HEADERS, 1, &[0, 0, 0, 2, 0x88]),
+            frame(kind::CONTINUATION, flag::END_HEADERS, 1, &[0x88]),
+            frame(kind::RST_STREAM, 0, 1, &[0; 3]),
+            frame(kind::PING, 0, 0, &[0; 7]),
+            frame(kind::SETTINGS, 0, 0, &[0; 5]),
+            frame(kind::SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 100]),
+            frame(kind::GOAWAY, 0, 0, &[0; 7]),
+            [0, 0x40, 1, 0, 0, 0, 0, 0, 1].to_vec(),
+            [frame(kind::HEADERS, 0, 1, &[0x88]), headers.clone()].concat(),
+            [frame(kind::HEADERS, 0, 1, &[0x88]), frame(kind::CONTINUATION, 4, 3, &[])].concat(),
+            [frame(kind::WINDOW_UPDATE, 0, 0, &[0x7f, 0xff, 0xff, 0xff]), headers].concat(),
+        ] {
+            assert!(Client::asking(1).read(&octets).is_err(), "{octets:?}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_goes_gives_back_what_it_has_not_seen() {
+        let mut client = Client::asking(3);
+        client.read(&frame(kind::GOAWAY, 0, 0, &[0, 0, 0, 1, 0, 0, 0, 11])).unwrap();
+        let want = [
+            (None, Outcome::Http(HttpFault::GoAway(11))),
+            (Some(2), Outcome::GivenBack),
+            (Some(1), Outcome::GivenBack),
+        ];
+        assert_eq!(client.seen, want);
+        assert_eq!((client.http2.under_way(), client.http2.room(10), client.http2.is_leaving()), (1, 0, true));
+    }
+
+    #[test]
+    fn what_the_server_allows_is_kept() {
+        let mut client = Client::asking(0);
+        assert_eq!(client.http2.room(1_000), STREAMS_MAX_DEFAULT);
+        client.read(&frame(kind::SETTINGS, 0, 0, &[0, 3, 0, 0, 1, 0])).unwrap();
+        assert_eq!(client.http2.room(1_000), WINDOW_DEFAULT as usize / BODY_OCTETS_MAX);
+        client.read(&frame(kind::WINDOW_UPDATE, 0, 0, &[0, 1, 0, 0])).unwrap();
+        client.read(&frame(kind::WINDOW_UPDATE, 0, 1, &[0, 1, 0, 0])).unwrap();
+        assert_eq!(client.http2.room(1_000), (WINDOW_DEFAULT as usize + 65_536) / BODY_OCTETS_MAX);
+        assert_eq!(client.http2.room(7), 7);
+        client.ask(0);
+        assert_eq!(client.http2.window, WINDOW_DEFAULT + 65_536 - client.queries.message(0).len() as i64);
+        client.http2.stream_next = STREAM_LAST + 2;
+        assert_eq!((client.http2.room(9), client.http2.is_leaving()), (0, true));
+    }
+
+    #[test]
+    fn a_smaller_table_is_kept_to() {
+        for (octets, form, size) in [(0_u32, Form::Full, 0x20_u8), (256, Form::Kept, 0x3f), (200, Form::Full, 0x20)] {
+            let mut client = Client::asking(1);
+            assert!((201..=256).contains(&client.shape.table_octets), "{}", client.shape.table_octets);
+            client.read(&frame(kind::SETTINGS, 0, 0, &[&[0, 1][..], &octets.to_be_bytes()].concat())).unwrap();
+            client.out.clear();
+            client.ask(1);
+            client.ask(2);
+            let firsts: Vec<_> = client.frames().into_iter().step_by(2).map(|(.., payload)| payload[0]).collect();
+            assert_eq!((client.http2.form, firsts), (form, vec![size, 0x83]), "said once");
+        }
+    }
+
+    #[test]
+    fn windows_are_given_back_and_late_answers_passed_over() {
+        let mut client = Client::asking(2);
+        let mut seen = 0;
+        client.http2.expire(1, &mut client.out, |_, outcome| seen += usize::from(outcome == Outcome::Timeout));
+        assert_eq!((seen, client.http2.under_way()), (1, 1));
+        assert_eq!(client.frames(), [(kind::RST_STREAM, 0, 1, vec![0, 0, 0, 8])]);
+        client.out.clear();
+        client.http2.received = RECEIVE_WINDOW / 2;
+        let late = [frame(kind::HEADERS, 4, 1, &[0x88]), frame(kind::DATA, 1, 1, b"late")].concat();
+        client.read(&late).unwrap();
+        assert!(client.seen.is_empty());
+        let given = (RECEIVE_WINDOW / 2 + 4).to_be_bytes().to_vec();
+        assert_eq!(client.frames(), [(kind::WINDOW_UPDATE, 0, 0, given)]);
+    }
+
+    #[test]
+    fn a_body_has_an_end() {
+        let mut client = Client::asking(1);
+        client.read(&frame(kind::HEADERS, 4, 1, &[0x88])).unwrap();
+        for _ in 0..5 {
+            client.read(&frame(kind::DATA, 0, 1, &[0; frames::PAYLOAD_OCTETS_MAX])).unwrap();
+        }
+        assert_eq!(client.seen, [(Some(0), Outcome::Mismatch)]);
+        assert_eq!(client.frames(), [(kind::RST_STREAM, 0, 1, vec![0, 0, 0, 8])]);
+    }
+}

@@ -114,3 +114,55 @@ fn due(begin: Nanos, number: u64, rate: NonZeroU32) -> Option<Nanos> {
     let after = u128::from(number) * u128::from(SECOND) / u128::from(rate.get());
     Some(begin + Nanos::try_from(after).ok()?)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    fn per_second(rate: u32) -> Rate {
+        Rate::PerSecond(NonZeroU32::new(rate).unwrap())
+    }
+
+    #[test]
+    fn a_schedule_does_not_wait() {
+        let mut pace = Pace::new(per_second(4), 3);
+        pace.begin(10 * SECOND, 12 * SECOND);
+        let at = |pace: &mut Pace, now| pace.next(now).map(|asked| (asked.query, asked.due - 10 * SECOND, asked.sent));
+        assert_eq!(at(&mut pace, 10 * SECOND), Some((0, 0, 10 * SECOND)));
+        assert_eq!(at(&mut pace, 10 * SECOND), None);
+        assert_eq!(at(&mut pace, 10 * SECOND + 249_999_999), None);
+        // Nobody has asked for a while: what was due then is asked now, and was due then.
+        let now = 10 * SECOND + 750_000_000;
+        let late: Vec<_> = std::iter::from_fn(|| at(&mut pace, now)).collect();
+        assert_eq!(late, [(1, 250_000_000, now), (2, 500_000_000, now), (0, 750_000_000, now)]);
+        assert_eq!((pace.count(), pace.unsent()), (4, 4));
+        assert_eq!(at(&mut pace, 12 * SECOND), None, "the time is over");
+    }
+
+    #[test]
+    fn all_that_is_due_is_asked_whatever_the_rate() {
+        for rate in [1, 3, 7, 9_999, 1_000_000] {
+            let mut pace = Pace::new(per_second(rate), 10);
+            pace.begin(5, 5 + SECOND);
+            let count = std::iter::from_fn(|| pace.next(SECOND + 4)).count();
+            assert_eq!((count, pace.unsent()), (rate as usize, 0));
+        }
+    }
+
+    #[test]
+    fn as_fast_as_answered_is_now() {
+        let mut pace = Pace::new(Rate::Max, 2);
+        assert_eq!(pace.next(1).map(|asked| asked.due), Some(1), "while connections are made");
+        assert!(pace.count() == 0 && !pace.counts(1));
+        pace.begin(2, 9);
+        let asked = pace.next(3).unwrap();
+        assert_eq!((asked.query, asked.due, asked.sent, pace.count()), (1, 3, 3, 1));
+        pace.give_back(asked);
+        assert_eq!(pace.unsent(), 1);
+        let again = pace.next(5).unwrap();
+        assert_eq!((again.query, again.due, again.sent, pace.count()), (1, 3, 5, 1));
+        pace.stop(6);
+        assert!(pace.is_over(6) && pace.next(6).is_none() && pace.span() == Some((2, 6)));
+    }
+}

@@ -1,4 +1,4 @@
-//! What is told at the end: an object for machines, a page for people.
+//! What came of a run, and the object that machines read of it.
 
 use std::time::Duration;
 
@@ -13,12 +13,12 @@ use super::tally::{Tally, Wrong};
 /// What came of a run.
 #[derive(Debug)]
 pub struct Report {
-    wanted: Wanted,
-    tally: Tally,
-    latencies: Histogram,
-    sent: u64,
-    unsent: u64,
-    seconds: f64,
+    pub(super) wanted: Wanted,
+    pub(super) tally: Tally,
+    pub(super) latencies: Histogram,
+    pub(super) sent: u64,
+    pub(super) unsent: u64,
+    pub(super) seconds: f64,
     cpu: Duration,
 }
 
@@ -77,8 +77,14 @@ impl Report {
             "first_answer_us": times(&tally.first_answers),
             "per_second": tally.seconds.iter().enumerate().map(second).collect::<Vec<_>>(),
             "histogram": self.latencies.buckets().map(bucket).collect::<Vec<_>>(),
-            "cpu_us_per_query": if answered == 0 { 0.0 } else { rounded(self.cpu.as_secs_f64() * 1e6 / answered as f64) },
+            "cpu_us_per_query": rounded(self.cpu_us_per_query()),
         })
+    }
+
+    /// Microseconds of CPU that an answered query took here.
+    #[must_use]
+    pub fn cpu_us_per_query(&self) -> f64 {
+        self.cpu.as_secs_f64() * 1e6 / self.latencies.count().max(1) as f64
     }
 }
 

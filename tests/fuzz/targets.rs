@@ -19,6 +19,10 @@ use bailiwick::listener::doh::request::{self, Source, URL_MESSAGE_OCTETS_MAX};
 use bailiwick::listener::dot::framer::Framer;
 use bailiwick::listener::proxy;
 use bailiwick::listener::trust::Prefixes;
+use bailiwick::load::exchange::{Asked as Sent, Outcome};
+use bailiwick::load::http2::Http2;
+use bailiwick::load::http2::request::Shape;
+use bailiwick::load::names::Queries;
 use bailiwick::pages::accept::{self, Form};
 use bailiwick::policy::list::{self, Format};
 use bailiwick::policy::order::Order;
@@ -209,6 +213,28 @@ pub fn http2_frames(octets: &[u8]) {
     let (mut whole, mut drip) = (Frames::new(), Frames::new());
     let dripped = octets.chunks(1).fold(false, |_, octet| drip.follow(octet));
     assert!(octets.is_empty() || whole.follow(octets) == dripped, "where a read ends changes nothing");
+}
+
+/// What an HTTP/2 server sends to the load generator. Cut anywhere, it is the same; each query comes to one end at most.
+pub fn http2_responses(octets: &[u8]) {
+    const ASKED: u64 = 8;
+    let (at, octets) = octets.split_first().map_or((0, octets), |(at, rest)| (usize::from(*at), rest));
+    let (first, second) = octets.split_at(at.min(octets.len()));
+    let queries = Queries::parse(Path::new("names"), "a.example", false).expect("a name");
+    let shape = Shape::new("a", "/dns-query", false);
+    let outcomes = |parts: &[&[u8]]| {
+        let (mut out, mut ends) = (Vec::new(), Vec::new());
+        let mut http2 = Http2::new(&shape, &mut out);
+        (0..ASKED).for_each(|due| http2.ask(&shape, &queries, Sent { query: 0, due, sent: due }, &mut out));
+        let mut done = |asked: Option<Sent>, outcome: Outcome| ends.extend(asked.map(|asked| (asked.due, outcome)));
+        let whole = parts.iter().try_for_each(|part| http2.read(part, &shape, &queries, &mut out, &mut done));
+        http2.abandon(done);
+        (whole, ends)
+    };
+    let (whole, ends) = outcomes(&[octets]);
+    assert_eq!((&whole, &ends), (&outcomes(&[first, second]).0, &outcomes(&[first, second]).1), "where a read ends");
+    let each: std::collections::BTreeSet<_> = ends.iter().map(|(due, _)| due).collect();
+    assert_eq!((each.len() as u64, ends.len() as u64), (ASKED, ASKED), "each query ends once");
 }
 
 /// What a proxy sends first. What follows it changes nothing, and what is left out makes it no header.

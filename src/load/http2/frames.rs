@@ -118,3 +118,39 @@ pub fn put_head(out: &mut Vec<u8>, payload_octets: usize, kind: u8, flags: u8, s
     let [s3, s2, s1, s0] = stream.to_be_bytes();
     out.extend([l2, l1, l0, kind, flags, s3, s2, s1, s0]);
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_is_read_as_it_is_written() {
+        let mut octets = Vec::new();
+        put_head(&mut octets, 3, kind::HEADERS, flag::END_HEADERS, 0x8000_0005);
+        octets.extend([1, 2, 3]);
+        for cut in 0..HEAD_OCTETS {
+            assert_eq!(Frame::octets_of(&octets[..cut]), Ok(None));
+            assert!(Frame::read(&octets[..cut]).is_none());
+        }
+        assert_eq!(Frame::octets_of(&octets), Ok(Some(12)));
+        let frame = Frame::read(&octets).unwrap();
+        assert_eq!((frame.kind, frame.flags, frame.stream, frame.payload), (1, 4, 5, &[1, 2, 3][..]));
+        assert!(frame.exactly::<3>().is_ok() && frame.exactly::<4>().is_err());
+        assert!(Frame::octets_of(&[0, 0x40, 1, 0, 0, 0, 0, 0, 0]).is_err());
+    }
+
+    #[test]
+    fn padding_and_priority_are_no_content() {
+        let content =
+            |kind, flags, payload: &[u8]| Frame { kind, flags, stream: 1, payload }.content().map(<[u8]>::to_vec);
+        let both = flag::PADDED | flag::PRIORITY;
+        assert_eq!(content(kind::DATA, flag::PADDED, &[2, 7, 0, 0]), Ok(vec![7]));
+        assert_eq!(content(kind::DATA, flag::PADDED, &[0]), Ok(vec![]));
+        assert_eq!(content(kind::HEADERS, both, &[1, 0, 0, 0, 0, 0, 9, 0]), Ok(vec![9]));
+        assert_eq!(content(kind::DATA, flag::PRIORITY, &[1]), Ok(vec![1]), "DATA has none");
+        for (flags, payload) in [(flag::PADDED, &[][..]), (flag::PADDED, &[2, 0]), (both, &[1, 0, 0, 0, 0, 0])] {
+            assert!(content(kind::HEADERS, flags, payload).is_err());
+        }
+    }
+}

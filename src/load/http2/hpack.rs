@@ -294,3 +294,103 @@ fn symbols(octets: &[u8], mut each: impl FnMut(u32, u32)) -> Result<(), Fault> {
         window &= (1 << held) - 1;
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    fn octets(hex: &str) -> Vec<u8> {
+        let digits: Vec<_> = hex.chars().filter_map(|digit| digit.to_digit(16)).collect();
+        digits.chunks(2).map(|pair| (pair[0] << 4 | pair[1]) as u8).collect()
+    }
+
+    /// RFC 7541 §C.6: three responses, Huffman-coded, in a table of 256 octets from which fields fall.
+    const RESPONSES: [(&str, u16, usize); 3] = [
+        (
+            "4882 6402 5885 aec3 771a 4b61 96d0 7abe 9410 54d4 44a8 2005 9504 0b81 66e0 82a6 2d1b ff6e 919d 29ad 1718
+             63c7 8f0b 97c8 e9ae 82ae 43d3",
+            302,
+            222,
+        ),
+        ("4883 640e ff c1 c0 bf", 307, 222),
+        (
+            "88c1 6196 d07a be94 1054 d444 a820 0595 040b 8166 e084 a62d 1bff c05a 839b d9ab 77ad 94e7 821d d7f2 e6c7
+             b335 dfdf cd5b 3960 d5af 2708 7f36 72c1 ab27 0fb5 291f 9587 3160 65c0 03ed 4ee5 b106 3d50 07",
+            200,
+            215,
+        ),
+    ];
+
+    #[test]
+    fn the_table_is_followed_as_the_rfc_shows_it() {
+        let mut table = Table { octets_max: 256, ..Table::default() };
+        for (hex, status, size) in RESPONSES {
+            assert_eq!((table.read(&octets(hex)).unwrap(), table.octets), (Some(status), size));
+        }
+    }
+
+    #[test]
+    fn a_block_cut_anywhere_says_no_more_than_its_whole_fields() {
+        for (hex, status, _) in [RESPONSES[0], RESPONSES[2]] {
+            let block = octets(hex);
+            for cut in 0..block.len() {
+                let mut table = Table::default();
+                // The indices of the third one are of fields before it.
+                table.read(&octets(RESPONSES[0].0)).unwrap();
+                let read = table.read(&block[..cut]);
+                assert!(matches!(read, Err(_) | Ok(None)) || read == Ok(Some(status)), "cut at {cut}: {read:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_status_is_read_however_it_is_written() {
+        for (hex, status) in [
+            ("88", 200),
+            ("20 88", 200),
+            ("20 3f e1 1f 8e", 500),
+            ("48 03 34 32 39", 429),
+            ("08 03 35 30 33", 503),
+            ("18 03 35 30 32", 502),
+            ("00 07 3a 73 74 61 74 75 73 03 34 30 34", 404),
+            ("00 85 b8 84 8d 36 a3 82 64 02", 302),
+        ] {
+            assert_eq!(Table::default().read(&octets(hex)), Ok(Some(status)), "{hex}");
+        }
+        assert_eq!(Table::default().read(&[]), Ok(None));
+        let mut table = Table::default();
+        assert_eq!(table.read(&octets("48 03 34 32 39 5f 01 61")), Ok(Some(429)));
+        assert_eq!(table.read(&octets("bf")), Ok(Some(429)), "by its place in the table");
+        assert_eq!(table.read(&octets("7e 03 34 30 30")), Ok(None), "another field with the name of the newest");
+    }
+
+    #[test]
+    fn what_is_no_field_block_is_refused() {
+        for hex in [
+            "80",
+            "be",
+            "ff ff ff ff ff 7f",
+            "88 20",
+            "3f e2 1f",
+            "48 03 34 32",
+            "48 02 34 32",
+            "48 03 34 32 61",
+            "00 84 ff ff ff ff 00",
+            "00 81 00 00",
+            "00 82 07 fe 00 00",
+        ] {
+            assert!(Table::default().read(&octets(hex)).is_err(), "{hex}");
+        }
+    }
+
+    #[test]
+    fn a_field_larger_than_the_table_empties_it() {
+        let mut table = Table::default();
+        table.read(&octets("20 3f 09 5f 01 61")).unwrap();
+        assert_eq!((table.octets_max, table.entries.len()), (40, 0), "12 + 1 + 32 is more than 40");
+        table.read(&octets("40 01 61 01 62")).unwrap();
+        assert_eq!((table.octets, table.entries.len()), (34, 1));
+        assert!(table.read(&octets("bf")).is_err());
+    }
+}

@@ -169,3 +169,68 @@ fn put_integer(out: &mut Vec<u8>, bits: u32, head: u8, value: usize) {
     }
     out.push(rest as u8);
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+    use crate::load::http2::frames::Frame;
+
+    fn put(shape: &Shape, form: Form, resized: Option<usize>, message: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        shape.put(&mut out, 5, form, resized, message);
+        out
+    }
+
+    #[test]
+    fn a_post_is_short_once_its_fields_are_kept() {
+        let shape = Shape::new("a:1", "/q", false);
+        let kept = put(&shape, Form::Kept, None, &[7; 33]);
+        let fields = [0x83, 0x87, 0xc1, 0xc0, 0xbf, 0xbe, 0x0f, 0x0d, 2, b'3', b'3'];
+        assert_eq!(kept[..9], [0, 0, 11, kind::HEADERS, flag::END_HEADERS, 0, 0, 0, 5]);
+        assert_eq!(kept[9..20], fields);
+        assert_eq!(kept[20..29], [0, 0, 33, kind::DATA, flag::END_STREAM, 0, 0, 0, 5]);
+        assert_eq!(kept[29..], [7; 33]);
+        let full = put(&shape, Form::Full, Some(0), &[7; 128]);
+        let head = Frame::read(&full[..9 + usize::from(full[2])]).unwrap();
+        assert_eq!(head.payload[..8], [0x20, 0x83, 0x87, 0x01, 3, b'a', b':', b'1']);
+        assert!(head.payload.ends_with(&[0x0f, 0x0d, 3, b'1', b'2', b'8']));
+        let first = put(&shape, Form::First, None, &[7; 33]);
+        assert!(first.windows(23).any(|window| window == MEDIA_TYPE));
+        assert_eq!(first[9..13], [0x83, 0x87, 0x41, 3]);
+        assert_eq!(shape.table_octets, 4 * 32 + 10 + 3 + 5 + 2 + 6 + 23 + 12 + 23);
+    }
+
+    #[test]
+    fn a_get_bears_the_message_in_its_path() {
+        let shape = Shape::new("a", "/dns-query", true);
+        for message in [&[0xff; 1][..], &[0xff; 2], &[0xff; 3], &[0xff; 128]] {
+            let out = put(&shape, Form::Kept, None, message);
+            let frame = Frame::read(&out).unwrap();
+            assert!(frame.has(flag::END_STREAM) && frame.has(flag::END_HEADERS), "no body follows");
+            let path = format!("/dns-query?dns={}", URL_SAFE_NO_PAD.encode(message));
+            let mut want = vec![0x82, 0x87, 0xbf, 0x04];
+            put_integer(&mut want, 7, 0, path.len());
+            want.extend(path.as_bytes());
+            want.push(0xbe);
+            assert_eq!(frame.payload, want);
+        }
+    }
+
+    #[test]
+    fn integers_are_those_of_the_rfc() {
+        // RFC 7541 §C.1.
+        for (bits, value, want) in [(5, 10, &[10][..]), (5, 1_337, &[31, 154, 10]), (8, 42, &[42])] {
+            let mut out = Vec::new();
+            put_integer(&mut out, bits, 0, value);
+            assert_eq!(out, want);
+        }
+    }
+
+    #[test]
+    fn a_table_without_room_is_not_used() {
+        assert_eq!(Shape::new("a", &"/".repeat(1_000), false).first_form(), Form::First);
+        assert_eq!(Shape::new("a", &"/".repeat(4_000), false).first_form(), Form::Full);
+        assert_eq!(Shape::new("a", &"/".repeat(4_000), true).first_form(), Form::First, "a GET's path is not kept");
+    }
+}
