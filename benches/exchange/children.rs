@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use super::Failure;
 use super::account::cores;
+use super::run::{Asked, Run};
 
 /// How long a server may take until it says where it is.
 const READY: Duration = Duration::from_secs(10);
@@ -23,10 +24,12 @@ pub(crate) struct Places {
     pub(crate) server: Option<String>,
     /// The generator and the upstream.
     pub(crate) load: Option<String>,
-    /// A server with two workers.
+    /// A server that is busy with two threads.
     pub(crate) two: Option<String>,
     /// The generator that asks that one: on two cores it is in its way wherever it runs, and the kernel sees to it.
     pub(crate) beside_two: Option<String>,
+    /// All there are; None where nothing is pinned.
+    all: Option<String>,
     /// What is said about it.
     pub(crate) said: String,
 }
@@ -46,9 +49,22 @@ impl Places {
         let two = (load.len() > 1).then(|| cores[..2].join(","));
         let beside_two = (load.len() > 1).then(|| cores[2..].join(","));
         let load = load.join(",");
-        let alone = if two.is_none() { "; two workers and their generator are not: there are two cores" } else { "" };
+        let alone = if two.is_none() { "; where a server has two busy threads, nothing" } else { "" };
         let said = format!("servers to core {server}, generator and upstream to {load}{alone}");
-        Self { server: Some(server.clone()), load: Some(load), two, beside_two, said }
+        Self { server: Some(server.clone()), load: Some(load), two, beside_two, all: Some(cores.join(",")), said }
+    }
+
+    /// The generator's cores in a run.
+    pub(crate) fn beside(&self, run: &Run) -> Option<&String> {
+        if run.asked == Asked::OursOfTwo { self.beside_two.as_ref() } else { self.load.as_ref() }
+    }
+
+    /// Lets a server that was pinned to one core have those of two busy threads.
+    pub(crate) async fn widen(&self, pid: u32) -> Result<(), Failure> {
+        let Some(cores) = self.two.as_ref().or(self.all.as_ref()) else { return Ok(()) };
+        let mut taskset = Command::new("taskset");
+        taskset.args(["--all-tasks", "--cpu-list", "--pid", cores, &pid.to_string()]);
+        run(taskset, READY).await.map(drop)
     }
 
     fn nothing(why: &str) -> Self {

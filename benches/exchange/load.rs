@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::bed::{Bed, PRODUCT};
 use super::names::Names;
-use super::run::{Asked, Handshake, Protocol, Run};
+use super::run::{Handshake, Protocol, Run};
 use super::{Failure, Wrong, children};
 
 /// How long the generator may take beyond the time that it measures for.
@@ -52,16 +52,20 @@ pub(crate) struct Second {
     pub(crate) p99_us: f64,
 }
 
-/// Runs the generator for so long; its report, and the same as it was printed.
-pub(crate) async fn load(bed: &Bed, run: &Run, server: SocketAddr, seconds: f64) -> Result<(Report, Value), Failure> {
-    let places = &bed.places;
-    let cores = if run.asked == Asked::OursOfTwo { &places.beside_two } else { &places.load };
+/// Runs the generator for so long, on these cores; its report, and the same as it was printed.
+pub(crate) async fn load(
+    bed: &Bed,
+    run: &Run,
+    server: SocketAddr,
+    seconds: f64,
+    cores: Option<&String>,
+) -> Result<(Report, Value), Failure> {
     let names = run.names.file(&bed.path(""), seconds)?;
     let target = match run.protocol {
         Protocol::Doh => format!("https://{server}/dns-query"),
         Protocol::Dot => server.to_string(),
     };
-    let mut command = children::command(PRODUCT, cores.as_ref());
+    let mut command = children::command(PRODUCT, cores);
     command.args(["load", run.protocol.word(), &target, "--json", "--names"]).arg(names);
     command.args(["--rate", &run.rate.map_or_else(|| "max".to_owned(), |rate| rate.to_string())]);
     command.args(["--duration", &format!("{}ms", seconds * 1_000.0), "--ca"]).arg(bed.path("certs/ca.pem"));

@@ -101,7 +101,7 @@ pub(crate) async fn rounds(
     for run in runs.iter().filter(|run| run.names == Names::Hits) {
         progress.say(&format!("warming up: {}", run.title()));
         let (_, server) = servers.whom(run)?;
-        load(bed, run, server, WARM_SECONDS).await?;
+        load(bed, run, server, WARM_SECONDS, bed.places.beside(run)).await?;
     }
     let mut samples = Vec::with_capacity(plan.rounds * runs.len());
     let begun = Instant::now();
@@ -125,7 +125,7 @@ async fn sample(bed: &Bed, servers: &Servers, run: &Run, round: usize, seconds: 
     let (pid, server) = servers.whom(run)?;
     let misses_before = misses(servers, run).await?;
     let before = Used::of(pid)?;
-    let (report, raw) = load(bed, run, server, seconds).await?;
+    let (report, raw) = load(bed, run, server, seconds, bed.places.beside(run)).await?;
     let used = Used::of(pid)?.since(&before);
     let missed = misses(servers, run).await? - misses_before;
     let meant = if run.names == Names::Misses { report.answered as f64 } else { 0.0 };

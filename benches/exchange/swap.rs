@@ -32,12 +32,15 @@ const APART: f64 = 0.2;
 
 /// The p99 of the seconds that a swap touches, the worst of them, beside the median of the others'.
 pub(crate) async fn swaps(bed: &Bed, product: &Product, row: Row, progress: &mut Progress) -> Result<Found, Failure> {
+    // A policy is compiled beside the worker, which no operator would pin to one core with it.
+    bed.places.widen(product.pid()?).await?;
     let (mut touched, mut others) = (Vec::new(), Vec::new());
     for number in 0..PLAN.rounds {
         progress.say(&format!("policy swap {} of {}", number + 1, PLAN.rounds));
         let loading = async {
             let address = product.address(Protocol::Doh);
-            let (report, _) = load(bed, &Run::DOH, address, PLAN.seconds).await?;
+            let cores = bed.places.beside_two.as_ref();
+            let (report, _) = load(bed, &Run::DOH, address, PLAN.seconds, cores).await?;
             // It ends at once when its time is over; when it began is known from that.
             Ok((report, Instant::now() - Duration::from_secs_f64(PLAN.seconds)))
         };

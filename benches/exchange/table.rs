@@ -56,10 +56,11 @@ impl Findings {
             page.push_str(format!("{}{mark}", line(found)).trim_end());
             page.push('\n');
         }
+        page.push('\n');
         for left_out in &self.left_out {
-            let _ = write!(page, "\nLeft out: {left_out}");
+            let _ = writeln!(page, "Left out: {left_out}");
         }
-        let _ = write!(page, "\n{ELSEWHERE}\n");
+        let _ = writeln!(page, "{ELSEWHERE}");
         page
     }
 
