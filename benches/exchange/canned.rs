@@ -8,6 +8,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use bailiwick::dns::edns::Opt;
+use bailiwick::dns::{Rcode, made};
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderValue, Request, Response, header};
 use http_body_util::{BodyExt, Full};
@@ -23,35 +25,29 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-/// Octets of an answer without padding, and of one padded (RFC 8467).
-const ANSWER_OCTETS: usize = 60;
-const PADDED_OCTETS: usize = 468;
+use super::Failure;
+use super::names::{Names, address_of};
+use super::run::Protocol;
+
+/// TTL of the answer, in seconds.
+const TTL: u32 = 3_600;
 
 /// Octets that one read takes from a DoT connection.
 const READ_OCTETS: usize = 8 * 1_024;
 
-/// What a canned server speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Speaks {
-    /// HTTP/2.
-    Doh,
-    /// Two octets of length before each message.
-    Dot,
-}
-
 /// Serves on a free loopback port, which `ready` hears, until the process is ended.
 pub(crate) fn serve(
-    speaks: Speaks,
+    speaks: Protocol,
     padded: bool,
     certificate: &Path,
     key: &Path,
     ready: impl FnOnce(SocketAddr),
-) -> io::Result<Infallible> {
+) -> Result<Infallible, Failure> {
     let config = tls(speaks, certificate, key)?;
     let listener = Listener::bind("127.0.0.1:0")?;
     listener.set_nonblocking(true)?;
     ready(listener.local_addr()?);
-    let answer = Bytes::from(answer(if padded { PADDED_OCTETS } else { ANSWER_OCTETS }));
+    let answer = answer(padded)?;
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
         let listener = TcpListener::from_std(listener)?;
         let acceptor = TlsAcceptor::from(config);
@@ -62,8 +58,8 @@ pub(crate) fn serve(
                 let Ok(stream) = shake(stream, acceptor).await else { return };
                 // A client may go away at any time.
                 match speaks {
-                    Speaks::Doh => converse(stream, answer).await,
-                    Speaks::Dot => drop(pipeline(stream, &answer).await),
+                    Protocol::Doh => converse(stream, answer).await,
+                    Protocol::Dot => drop(pipeline(stream, &answer).await),
                 }
             });
         }
@@ -75,7 +71,7 @@ async fn shake(stream: TcpStream, acceptor: TlsAcceptor) -> io::Result<TlsStream
     acceptor.accept_with(stream, |tls| tls.set_buffer_limit(Some(16 * 1_024))).await
 }
 
-fn tls(speaks: Speaks, certificate: &Path, key: &Path) -> io::Result<Arc<ServerConfig>> {
+fn tls(speaks: Protocol, certificate: &Path, key: &Path) -> io::Result<Arc<ServerConfig>> {
     let chain: Vec<_> = CertificateDer::pem_file_iter(certificate)
         .map_err(io::Error::other)?
         .collect::<Result<_, _>>()
@@ -84,18 +80,20 @@ fn tls(speaks: Speaks, certificate: &Path, key: &Path) -> io::Result<Arc<ServerC
     let mut config =
         ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).map_err(io::Error::other)?;
     config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().map_err(io::Error::other)?;
-    config.alpn_protocols = match speaks {
-        Speaks::Doh => vec![b"h2".to_vec()],
-        Speaks::Dot => vec![b"dot".to_vec()],
-    };
+    config.alpn_protocols = vec![speaks.alpn().to_vec()];
     Ok(Arc::new(config))
 }
 
-/// A NOERROR response of so many octets. Its ID is what the client says, where one is put in.
-fn answer(octets: usize) -> Vec<u8> {
-    let mut answer = vec![0, 0, 0x81, 0x80, 0, 0, 0, 0, 0, 0, 0, 0];
-    answer.resize(octets, 0);
-    answer
+/// The right answer to the one name that canned servers are asked for, under ID 0; padded as RFC 8467 §4.1 has it.
+pub(crate) fn answer(padded: bool) -> Result<Bytes, Failure> {
+    let name = Names::One.sample(0)?;
+    let mut answer = BytesMut::from(&made::address(&name, address_of(&name).into(), TTL)[..]);
+    if padded {
+        Opt { rcode: Rcode::NOERROR, dnssec_ok: false, keepalive: None, errors: &[], padded }.write(&mut answer, 0);
+        // ARCOUNT
+        answer[11] = 1;
+    }
+    Ok(answer.freeze())
 }
 
 async fn converse(stream: TlsStream<TcpStream>, answer: Bytes) {

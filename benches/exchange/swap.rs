@@ -1,0 +1,81 @@
+//! A policy swap under full load: a list changes on disk while the generator asks all that it can.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use tokio::time::sleep;
+
+use super::bed::{Bed, Product};
+use super::client::metric;
+use super::load::{Second, load};
+use super::measure::Plan;
+use super::progress::Progress;
+use super::rows::{Found, Row};
+use super::run::{Protocol, Run};
+use super::series::Series;
+use super::{Failure, check};
+
+/// How often.
+const SWAPS: usize = 3;
+
+/// The generator asks for so long, and the list changes at the half.
+const PLAN: Plan = Plan { rounds: SWAPS, seconds: 12.0 };
+
+/// How long a change may take to be in force.
+const IN_FORCE: Duration = Duration::from_secs(20);
+
+/// How often it is looked whether it is: each look costs the server a page.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// By so much the generator's seconds and ours may begin apart.
+const APART: f64 = 0.2;
+
+/// The p99 of the seconds that a swap touches, the worst of them, beside the median of the others'.
+pub(crate) async fn swaps(bed: &Bed, product: &Product, row: Row, progress: &mut Progress) -> Result<Found, Failure> {
+    // A policy is compiled beside the worker, which no operator would pin to one core with it.
+    bed.places.widen(product.pid()?).await?;
+    let (mut touched, mut others) = (Vec::new(), Vec::new());
+    for number in 0..PLAN.rounds {
+        progress.say(&format!("policy swap {} of {}", number + 1, PLAN.rounds));
+        let loading = async {
+            let address = product.address(Protocol::Doh);
+            let cores = bed.places.beside_two.as_ref();
+            let (report, _) = load(bed, &Run::DOH, address, PLAN.seconds, cores).await?;
+            // It ends at once when its time is over; when it began is known from that.
+            Ok((report, Instant::now() - Duration::from_secs_f64(PLAN.seconds)))
+        };
+        let ((report, begun), [from, until]) = tokio::try_join!(loading, change(bed, product, number))?;
+        let at = |moment: Instant| moment.saturating_duration_since(begun).as_secs_f64();
+        let span = (at(from) - APART).max(0.0).floor() as u64..=(at(until) + APART).floor() as u64;
+        // The first second has the handshakes in it, and the last may be none.
+        let whole = 1..PLAN.seconds as u64;
+        let seconds = report.per_second.iter().filter(|second| whole.contains(&second.second));
+        let (within, around): (Vec<&Second>, Vec<_>) = seconds.partition(|second| span.contains(&second.second));
+        touched.push(Series(within.iter().map(|second| second.p99_us / 1_000.0).collect()).range().1);
+        others.push(Series(around.iter().map(|second| second.p99_us / 1_000.0).collect()).median());
+    }
+    Ok(Found { row, ours: Series(touched), against: Some(("around", Series(others))) })
+}
+
+/// Adds a name to the list; from when until when that took to be in force.
+async fn change(bed: &Bed, product: &Product, number: usize) -> Result<[Instant; 2], Failure> {
+    sleep(Duration::from_secs_f64(PLAN.seconds / 2.0)).await;
+    let generation = async || metric(product.admin, "bailiwick_policy_generation").await;
+    let before = generation().await?;
+    let (list, next) = (bed.path("list.txt"), bed.path("list.next"));
+    let name = format!("changed-{number}.com");
+    fs::write(&next, fs::read_to_string(&list)? + &name + "\n")?;
+    fs::rename(&next, &list)?;
+    let from = Instant::now();
+    while generation().await? <= before {
+        if from.elapsed() > IN_FORCE {
+            return Err("the changed list is not taken up".into());
+        }
+        sleep(LOOK).await;
+    }
+    let until = Instant::now();
+    for protocol in [Protocol::Doh, Protocol::Dot] {
+        check::blocks(bed, protocol, product.address(protocol), &format!("www.{name}")).await?;
+    }
+    Ok([from, until])
+}
