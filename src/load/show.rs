@@ -135,7 +135,7 @@ fn over_time(seconds: &[Second]) -> String {
     let groups = seconds.chunks(seconds.len().div_ceil(SECONDS_BAR));
     let level = |group: &[Second]| {
         let mean = group.iter().map(|second| second.answered).sum::<u64>() / group.len() as u64;
-        LEVELS[(mean * 7 / most.max(1)) as usize]
+        LEVELS[((mean * 7 + most / 2) / most.max(1)) as usize]
     };
     format!("{}  {} to {}", groups.map(level).collect::<String>(), number(fewest), number(most))
 }
@@ -338,7 +338,8 @@ mod tests {
         let seconds = |counts: &[u64]| {
             counts.iter().map(|answered| Second { answered: *answered, ..Second::default() }).collect::<Vec<_>>()
         };
-        assert_eq!(over_time(&seconds(&[1_000, 500, 0, 1_000])), "█▄▁█  0 to 1,000");
+        assert_eq!(over_time(&seconds(&[1_000, 500, 0, 1_000])), "█▅▁█  0 to 1,000");
+        assert_eq!(over_time(&seconds(&[19_998, 20_001])), "██  19,998 to 20,001");
         let many = over_time(&seconds(&[7; 3_600]));
         assert_eq!(many.chars().take_while(|level| *level == '█').count(), SECONDS_BAR);
     }
