@@ -73,6 +73,9 @@ pub struct Wanted {
 /// When nothing could be asked: lines that say why.
 pub fn run(wanted: &Wanted, stop: &AtomicBool, glance: &mut dyn FnMut(&Glance)) -> Result<Report, Vec<String>> {
     let one = |line: String| vec![line];
+    if wanted.get && wanted.protocol == Protocol::Dot {
+        return Err(one("--get is a way to ask over DoH; leave it out for DoT".to_owned()));
+    }
     let target = Target::find(&wanted.target, wanted.protocol, wanted.may_load).map_err(one)?;
     let queries = Queries::read(&wanted.names, wanted.pad)
         .map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>())?;

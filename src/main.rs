@@ -480,16 +480,15 @@ fn made(settings: &tls::Settings, ca: &Path) -> String {
 
 fn load_server(wanted: &Load) -> Outcome {
     let stop = stop_on_interrupt();
-    let is_terminal = io::stderr().is_terminal();
-    let mut glance = |glance: &Glance| {
-        if is_terminal {
-            let _ = write!(io::stderr(), "\r{}\u{1b}[K", load::show::live(glance));
+    let redraws = io::stderr().is_terminal() && std::env::var_os("TERM").is_some_and(|term| term != "dumb");
+    // One line, cut where the terminal ends (DECAWM off) since a wrapped one could not be redrawn, in one write.
+    let draw = |line: &str| {
+        if redraws {
+            let _ = io::stderr().write_all(format!("\r\u{1b}[?7l{line}\u{1b}[K\u{1b}[?7h").as_bytes());
         }
     };
-    let loaded = load::run(&wanted.wanted(), &stop, &mut glance);
-    if is_terminal {
-        let _ = write!(io::stderr(), "\r\u{1b}[K");
-    }
+    let loaded = load::run(&wanted.wanted(), &stop, &mut |glance: &Glance| draw(&load::show::live(glance)));
+    draw("");
     match loaded {
         Ok(report) => {
             let out = if wanted.json { format!("{}\n", report.json()) } else { load::show::summary(&report) };

@@ -132,7 +132,8 @@ fn what_cannot_be_asked_is_refused_in_words() {
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     refused(&["dot", &closed, "--ca", ca.to_str().unwrap()], "refused");
     let doh = format!("localhost:{}", server.doh_port);
-    refused(&["dot", &doh, "--ca", server.ca().to_str().unwrap()], "NoApplicationProtocol");
+    refused(&["dot", &doh, "--ca", server.ca().to_str().unwrap()], "the server speaks another protocol at this port");
+    refused(&["dot", &dot, "--get"], "--get is a way to ask over DoH");
 
     let output = Command::new(env!("CARGO_BIN_EXE_bailiwick"))
         .args(["load", "dot", &dot, "--names", "broken.txt"])

@@ -85,7 +85,7 @@ impl Desk {
                         *is_answered = true;
                         tally.first_answers.record(shaking + now - asked.sent);
                     }
-                    tally.answer(asked, rcode, has_records, now);
+                    tally.answer(asked, rcode, has_records, now, pace.is_over(now));
                 }
                 (Some(asked), Outcome::GivenBack) => pace.give_back(asked),
                 (_, outcome) => tally.fail(outcome),

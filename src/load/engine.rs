@@ -368,7 +368,8 @@ fn told(end: &End) -> Option<(Wrong, String)> {
 }
 
 fn tls_words(error: &rustls::Error) -> String {
-    use rustls::CertificateError as Bad;
+    use rustls::{AlertDescription, CertificateError as Bad};
+
     match error {
         // Of a CA with the same name it is the signature that does not fit.
         rustls::Error::InvalidCertificate(Bad::UnknownIssuer | Bad::BadSignature) => {
@@ -376,6 +377,12 @@ fn tls_words(error: &rustls::Error) -> String {
         }
         rustls::Error::InvalidCertificate(Bad::NotValidForName | Bad::NotValidForNameContext { .. }) => {
             "the server's certificate is not for the name or address in TARGET".to_owned()
+        }
+        rustls::Error::InvalidCertificate(Bad::Expired | Bad::ExpiredContext { .. }) => {
+            "the server's certificate has expired".to_owned()
+        }
+        rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol) => {
+            "the server speaks another protocol at this port (ALPN)".to_owned()
         }
         other => other.to_string(),
     }

@@ -35,9 +35,15 @@ impl Queries {
     /// # Errors
     /// Every mistake, [`MISTAKES_MAX`] at most; a file that asks nothing is one.
     pub fn read(file: &Path, padded: bool) -> Result<Self, Vec<Mistake>> {
-        match fs::read_to_string(file) {
-            Ok(text) => Self::parse(file, &text, padded),
-            Err(error) => Err(vec![Mistake::of_file(file, format!("{error}; name a file of names with --names"))]),
+        let octets = fs::read(file)
+            .map_err(|error| vec![Mistake::of_file(file, format!("{error}; name a file of names with --names"))])?;
+        match str::from_utf8(&octets) {
+            Ok(text) => Self::parse(file, text, padded),
+            Err(error) => {
+                let valid = String::from_utf8_lossy(&octets[..error.valid_up_to()]);
+                let what = "not UTF-8; save the file in that encoding";
+                Err(vec![Mistake::at(file, &valid, valid.len()..valid.len(), what)])
+            }
         }
     }
 
@@ -193,5 +199,12 @@ mod tests {
         assert!(parse("# none\n", false).unwrap_err()[0].starts_with("n.txt: asks nothing"));
         let missing = Queries::read(Path::new("no/such/file"), false).unwrap_err();
         assert!(missing[0].to_string().starts_with("no/such/file: "), "{missing:?}");
+        let folder = tempfile::TempDir::new().unwrap();
+        let file = folder.path().join("latin");
+        fs::write(&file, b"a.example\nb\xfccher.example\n").unwrap();
+        let latin = Queries::read(&file, false).unwrap_err();
+        assert!(
+            latin.len() == 1 && latin[0].to_string().ends_with("latin:2:2: not UTF-8; save the file in that encoding")
+        );
     }
 }

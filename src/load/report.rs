@@ -33,6 +33,13 @@ impl Report {
         Self { wanted: wanted.clone(), tally, latencies, sent: pace.count(), unsent: pace.unsent(), seconds, cpu }
     }
 
+    /// Answers a second, of those that came in the measured time: what came later would make a slow server a fast one.
+    #[must_use]
+    pub fn queries_per_second(&self) -> f64 {
+        let in_time = self.latencies.count() - self.tally.late;
+        if self.seconds > 0.0 { in_time as f64 / self.seconds } else { 0.0 }
+    }
+
     /// Whether any answer came.
     #[must_use]
     pub const fn is_answered(&self) -> bool {
@@ -65,7 +72,12 @@ impl Report {
                 Rate::Max => Value::Null,
                 Rate::PerSecond(rate) => rate.get().into(),
             },
+            "resume": self.wanted.resume,
+            "pad": self.wanted.pad,
+            "get": self.wanted.get,
+            "queries_per_connection": self.wanted.queries_per_connection,
             "seconds": self.seconds,
+            "queries_per_second": rounded(self.queries_per_second()),
             "sent": self.sent,
             "unsent": self.unsent,
             "answered": answered,
@@ -81,10 +93,10 @@ impl Report {
         })
     }
 
-    /// Microseconds of CPU that an answered query took here.
+    /// Microseconds of CPU that a query took here.
     #[must_use]
     pub fn cpu_us_per_query(&self) -> f64 {
-        self.cpu.as_secs_f64() * 1e6 / self.latencies.count().max(1) as f64
+        self.cpu.as_secs_f64() * 1e6 / self.sent.max(1) as f64
     }
 }
 

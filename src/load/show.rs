@@ -57,7 +57,7 @@ pub fn summary(report: &Report) -> String {
     for (name, what) in facts(report) {
         let _ = writeln!(out, "  {name:<12} {what}");
     }
-    for what in wrongs(tally).into_iter().chain(unsent(report.unsent)) {
+    for what in wrongs(tally, report.unsent) {
         let _ = writeln!(out, "  {:<12} {what}", "error");
     }
     if latencies.count() > 0 {
@@ -77,10 +77,14 @@ fn heading(wanted: &Wanted, seconds: f64) -> String {
         Rate::Max => "as fast as answered".to_owned(),
         Rate::PerSecond(rate) => format!("{} queries/s", number(rate.get().into())),
     };
+    let each = match wanted.queries_per_connection {
+        0 => String::new(),
+        bound => format!(", {} on each", plural(bound, "query")),
+    };
     let padded = if wanted.pad { ", padded" } else { "" };
     let target = wanted.target.replace(char::is_control, "\u{fffd}");
     format!(
-        "{protocol}{padded}, {target}\n{} \u{d7} {} in flight, {rate}, {seconds:.1} s",
+        "{protocol}{padded}, {target}\n{} \u{d7} {} in flight{each}, {rate}, {seconds:.1} s",
         plural(wanted.connections as u64, "connection"),
         number(wanted.in_flight as u64),
     )
@@ -89,9 +93,8 @@ fn heading(wanted: &Wanted, seconds: f64) -> String {
 fn facts(report: &Report) -> Vec<(&'static str, String)> {
     let Report { tally, latencies, sent, seconds, .. } = report;
     let answered = latencies.count();
-    let rate = if *seconds > 0.0 { (answered as f64 / seconds) as u64 } else { 0 };
-    let mut facts =
-        vec![("queries/s", format!("{}   {} of {} answered", number(rate), number(answered), number(*sent)))];
+    let rate = number(report.queries_per_second() as u64);
+    let mut facts = vec![("queries/s", format!("{rate}   {} of {} answered", number(answered), number(*sent)))];
     if answered > 0 {
         facts.push(("latency", percentiles(latencies)));
         let rcodes = tally.rcodes.iter().map(|(rcode, count)| format!("{rcode} {}", number(*count)));
@@ -110,7 +113,9 @@ fn facts(report: &Report) -> Vec<(&'static str, String)> {
     if whole.len() > 1 {
         facts.push(("each second", over_time(whole)));
     }
-    facts.push(("generator", format!("{:.1} \u{b5}s of CPU a query", report.cpu_us_per_query())));
+    if *sent > 0 {
+        facts.push(("generator", format!("{:.1} \u{b5}s of CPU a query", report.cpu_us_per_query())));
+    }
     facts
 }
 
@@ -130,33 +135,32 @@ fn over_time(seconds: &[Second]) -> String {
     let groups = seconds.chunks(seconds.len().div_ceil(SECONDS_BAR));
     let level = |group: &[Second]| {
         let mean = group.iter().map(|second| second.answered).sum::<u64>() / group.len() as u64;
-        LEVELS[(mean * 7 / most.max(1)) as usize]
+        LEVELS[((mean * 7 + most / 2) / most.max(1)) as usize]
     };
     format!("{}  {} to {}", groups.map(level).collect::<String>(), number(fewest), number(most))
 }
 
-fn wrongs(tally: &Tally) -> Vec<String> {
+fn wrongs(tally: &Tally, unsent: u64) -> Vec<String> {
     let told = |(wrong, (count, words)): (&Wrong, &(u64, String))| {
         let count = |what| plural(*count, what);
         match wrong {
             Wrong::Connect => format!("{} failed: {words}", count("connect")),
             Wrong::Tls => format!("{} of TLS: {words}", count("failure")),
             Wrong::Http => format!("{} of HTTP or framing: {words}", count("failure")),
-            Wrong::Mismatch => format!("{} that is none to what was asked", count("answer")),
+            Wrong::Mismatch => format!("{} not to what was asked", count("answer")),
             Wrong::Timeout => format!("{} without an answer in {} s", count("query"), PATIENCE.as_secs()),
             Wrong::Lost => format!("{} lost: {words}", count("query")),
         }
     };
     let mut lines: Vec<_> = tally.wrong.iter().map(told).collect();
+    if unsent > 0 {
+        let due = plural(unsent, "query");
+        lines.push(format!("{due} due and never sent: more than the server, or --in-flight, takes"));
+    }
     if lines.is_empty() {
         lines.push("none".to_owned());
     }
     lines
-}
-
-fn unsent(count: u64) -> Option<String> {
-    let due = plural(count, "query");
-    (count > 0).then(|| format!("{due} due and never sent: more than the server, or --in-flight, takes"))
 }
 
 /// A row for each step between the shortest and the longest time: how many were up to there, and longer than the row
@@ -334,7 +338,8 @@ mod tests {
         let seconds = |counts: &[u64]| {
             counts.iter().map(|answered| Second { answered: *answered, ..Second::default() }).collect::<Vec<_>>()
         };
-        assert_eq!(over_time(&seconds(&[1_000, 500, 0, 1_000])), "█▄▁█  0 to 1,000");
+        assert_eq!(over_time(&seconds(&[1_000, 500, 0, 1_000])), "█▅▁█  0 to 1,000");
+        assert_eq!(over_time(&seconds(&[19_998, 20_001])), "██  19,998 to 20,001");
         let many = over_time(&seconds(&[7; 3_600]));
         assert_eq!(many.chars().take_while(|level| *level == '█').count(), SECONDS_BAR);
     }

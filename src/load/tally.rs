@@ -63,6 +63,8 @@ pub struct Tally {
     pub rcodes: BTreeMap<Rcode, u64>,
     /// Answers whose answer section has records.
     pub with_records: u64,
+    /// Answers that came when the measured time was over.
+    pub late: u64,
     /// What went wrong how often, the first time in words.
     pub wrong: BTreeMap<Wrong, (u64, String)>,
     /// Handshakes in full, and by a ticket.
@@ -84,8 +86,8 @@ impl Tally {
         self.begin = Some(now);
     }
 
-    /// Counts an answer to a query.
-    pub fn answer(&mut self, asked: Asked, rcode: Rcode, has_records: bool, now: Nanos) {
+    /// Counts an answer to a query, which may come when the measured time is over.
+    pub fn answer(&mut self, asked: Asked, rcode: Rcode, has_records: bool, now: Nanos, is_over: bool) {
         if self.begin.is_none_or(|begin| asked.due < begin) {
             return;
         }
@@ -93,6 +95,7 @@ impl Tally {
         self.current.record(now.saturating_sub(asked.due));
         *self.rcodes.entry(rcode).or_default() += 1;
         self.with_records += u64::from(has_records);
+        self.late += u64::from(is_over);
     }
 
     /// Counts what went wrong.

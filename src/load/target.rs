@@ -64,10 +64,8 @@ impl Target {
         let written = Written::read(text, protocol).map_err(|what| format!("{text}: {what}"))?;
         let name = ServerName::try_from(written.host.to_owned())
             .map_err(|_| format!("{text}: `{}` is neither a host name nor an address", written.host))?;
-        let addresses: Vec<_> = (written.host, written.port)
-            .to_socket_addrs()
-            .map_err(|error| format!("{text}: {}: {error}", written.host))?
-            .collect();
+        let addresses: Vec<_> =
+            (written.host, written.port).to_socket_addrs().map_err(|error| format!("{text}: {error}"))?.collect();
         if let Some(address) = addresses.iter().map(SocketAddr::ip).find(|address| !is_this_machine(*address))
             && !may_load
         {
@@ -96,20 +94,21 @@ fn refusal(text: &str, host: &str, address: IpAddr) -> String {
 impl<'a> Written<'a> {
     /// `https://host:port/path` for DoH, where `https://` and the path may be left out; `host:port` for DoT.
     fn read(text: &'a str, protocol: Protocol) -> Result<Self, &'static str> {
+        let (usual, hint) = match protocol {
+            Protocol::Doh => ("https", "write it as https://127.0.0.1:8443/dns-query"),
+            Protocol::Dot => ("tls", "write it as 127.0.0.1:8853, [::1]:853 or a name"),
+        };
+        let (scheme, rest) = text.split_once("://").unwrap_or((usual, text));
         let (default_port, authority, path) = match protocol {
-            Protocol::Dot => (DOT_PORT, text.strip_prefix("tls://").unwrap_or(text), PATH),
+            Protocol::Dot => (DOT_PORT, rest, PATH),
             Protocol::Doh => {
-                let rest = text.strip_prefix("https://").unwrap_or(text);
-                let at = rest.find('/').unwrap_or(rest.len());
-                let (authority, path) = rest.split_at(at);
+                let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
                 (DOH_PORT, authority, if path.len() > 1 { path } else { PATH })
             }
         };
-        if authority.contains(['/', '@', '?', '#']) {
-            return Err(match protocol {
-                Protocol::Doh => "write it as https://127.0.0.1:8443/dns-query",
-                Protocol::Dot => "write it as 127.0.0.1:8853, [::1]:853 or a name",
-            });
+        // Of a URL's scheme capitals mean nothing (RFC 3986 §3.1).
+        if !scheme.eq_ignore_ascii_case(usual) || authority.contains(['/', '@', '?', '#']) {
+            return Err(hint);
         }
         if path.len() > PATH_OCTETS_MAX
             || !path.bytes().all(|octet| octet.is_ascii_graphic())
@@ -156,7 +155,7 @@ mod tests {
         };
         for (text, want) in [
             ("https://127.0.0.1:8443/q", ("127.0.0.1", 8443, "127.0.0.1:8443", "/q")),
-            ("https://dns.example", ("dns.example", 443, "dns.example", "/dns-query")),
+            ("HTTPS://dns.example", ("dns.example", 443, "dns.example", "/dns-query")),
             ("[::1]:8443/", ("::1", 8443, "[::1]:8443", "/dns-query")),
         ] {
             assert_eq!(read(text, Protocol::Doh), want);
@@ -176,6 +175,10 @@ mod tests {
         }
         for text in ["https://127.0.0.1", "127.0.0.1/dns-query", "a_b c"] {
             assert!(Target::find(text, Protocol::Dot, true).is_err(), "{text}");
+        }
+        for text in ["http://127.0.0.1:80/dns-query", "tls://127.0.0.1", "u@127.0.0.1"] {
+            let told = Target::find(text, Protocol::Doh, true).unwrap_err();
+            assert!(told.ends_with("write it as https://127.0.0.1:8443/dns-query"), "{told}");
         }
     }
 
