@@ -725,7 +725,7 @@ mod tests {
     fn pipeline(settings: Settings) -> Arc<Pipeline> {
         let (day, clock) = (Duration::from_secs(86_400), Clock::simulated(START.parse().unwrap()));
         let loaded = load::load(&load::Settings::default(), &load::Before::default(), clock.now().wall);
-        let upstreams = upstream::Settings { resolvers: Resolvers::Listed(vec!["192.0.2.53:53".parse().unwrap()]) };
+        let upstreams = upstream::Settings::of(Resolvers::Listed(vec!["192.0.2.53:53".parse().unwrap()]));
         Pipeline::new(Parts {
             policy: Policy::compile(&loaded, 1, clock.now().wall).unwrap(),
             cache: Cache::new(&cache::Settings { memory: 64 << 20, ttl_min: Duration::ZERO, ttl_max: day, stale: day }),
