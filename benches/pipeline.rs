@@ -271,7 +271,7 @@ fn list_settings() -> ListSettings {
 fn pipeline(orders: Vec<LoadedOrder>, list: String) -> Arc<Pipeline> {
     let day = Duration::from_secs(86_400);
     let clock = Clock::system();
-    let upstreams = upstream::Settings { resolvers: Resolvers::Listed(vec![]) };
+    let upstreams = upstream::Settings::of(Resolvers::Listed(vec![]));
     let settings = list_settings();
     let files = Files::from([(settings.file.clone(), list.into_bytes())]);
     let settings = Settings { lists: vec![settings], hold_fallback: true, ..Settings::default() };

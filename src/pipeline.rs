@@ -598,12 +598,11 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    /// The answer, in a buffer of its own. Never later than the client's deadline: a flight ends by the deadline of who
-    /// began it, and nobody who joined it has an earlier one.
+    /// The answer, in a buffer of its own. Never later than the client's deadline.
     pub async fn finish(self) -> (BytesMut, Written) {
         let pipeline = &self.place.pipeline;
         let mut out = BytesMut::with_capacity(ANSWER_OCTETS);
-        let outcome = if self.stale { self.outcome_so_far().await } else { Some(self.flight.outcome().await) };
+        let outcome = if self.stale { self.outcome_so_far().await } else { Some(self.outcome().await) };
         if !matches!(outcome, Some(Ok(_)))
             && let Some(written) = self.stale(pipeline, &mut out)
         {
@@ -612,13 +611,26 @@ impl Waiting {
         let outcome = match outcome {
             Some(outcome) => outcome,
             // It was evicted meanwhile: there is time left to wait in.
-            None => self.flight.outcome().await,
+            None => self.outcome().await,
         };
         let written = match outcome {
             Ok((reply, findings)) => self.with_reply(pipeline, reply.borrowed(), findings.clone(), &mut out),
             Err(failure) => self.with_failure(pipeline, *failure, &mut out),
         };
         (out, written)
+    }
+
+    /// What comes of the flight. It ends by the deadline of who began it, on the thread that they wait on; who joined
+    /// keeps a deadline of their own, for the thread of another may stand still.
+    async fn outcome(&self) -> &Outcome {
+        static SILENCE: Outcome = Err(Failure::Timeout);
+        if !self.flight.is_joined() {
+            return self.flight.outcome().await;
+        }
+        let pipeline = &self.place.pipeline;
+        let until = pipeline.clock.instant(self.arrived.mono + pipeline.settings.patience());
+        // Boxed, for few join.
+        Box::pin(tokio::time::timeout_at(until, self.flight.outcome())).await.unwrap_or(&SILENCE)
     }
 
     /// What came of the flight in the time after which a stale reply is served.
@@ -713,7 +725,7 @@ mod tests {
     fn pipeline(settings: Settings) -> Arc<Pipeline> {
         let (day, clock) = (Duration::from_secs(86_400), Clock::simulated(START.parse().unwrap()));
         let loaded = load::load(&load::Settings::default(), &load::Before::default(), clock.now().wall);
-        let upstreams = upstream::Settings { resolvers: Resolvers::Listed(vec!["192.0.2.53:53".parse().unwrap()]) };
+        let upstreams = upstream::Settings::of(Resolvers::Listed(vec!["192.0.2.53:53".parse().unwrap()]));
         Pipeline::new(Parts {
             policy: Policy::compile(&loaded, 1, clock.now().wall).unwrap(),
             cache: Cache::new(&cache::Settings { memory: 64 << 20, ttl_min: Duration::ZERO, ttl_max: day, stale: day }),
@@ -814,6 +826,23 @@ mod tests {
         let ((_, first), (_, second)) = tokio::join!(first.finish(), second.finish());
         assert_eq!((first.rcode, second.rcode), (Rcode::NOERROR, Rcode::NOERROR));
         assert!(pipeline.clock().now().mono - arrived >= Duration::from_millis(500));
+    }
+
+    #[test]
+    fn who_joined_a_flight_whose_thread_stands_still_keeps_their_own_deadline() {
+        let pipeline = pipeline(Settings { deadline: Duration::from_millis(200), ..Settings::default() });
+        let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (still, running) = (runtime(), runtime());
+        let _first = still.block_on(async { ask(&pipeline, "a.example") });
+        let Progress::Waiting(second) = running.block_on(async { ask(&pipeline, "a.example") }) else {
+            panic!("answered")
+        };
+        let start = pipeline.clock().now().mono;
+        let bounded = async { tokio::time::timeout(Duration::from_secs(10), second.finish()).await };
+        let (_, written) = running.block_on(bounded).unwrap();
+        let took = pipeline.clock().now().mono - start;
+        assert_eq!(written.rcode, Rcode::SERVFAIL);
+        assert!(took >= Duration::from_millis(150) && took < Duration::from_secs(2), "{took:?}");
     }
 
     #[tokio::test(start_paused = true)]

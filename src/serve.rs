@@ -348,13 +348,16 @@ fn not_started(loaded: &Loaded) -> Refusal {
 }
 
 /// Raises the soft limit on open files to what `[limits]` needs. Where the hard limit is lower, fewer connections are
-/// taken: descriptors for queries to upstreams must be left.
+/// taken, and fewer sockets to upstreams kept at hand: descriptors for queries to upstreams must be left.
 fn fit_descriptors(config: &mut Config, workers: usize) {
     // The main thread asks too, for `explain`.
     let spare = config.upstream.spare_sockets_max(workers + 1);
     let kept = (config.pipeline.in_flight + spare) as u64 + DESCRIPTORS_RESERVED;
     let wanted = config.listen.connections as u64 + kept;
     let have = rlimit::increase_nofile_limit(wanted).unwrap_or(wanted);
+    if have < wanted {
+        config.upstream.fit_into(usize::try_from(have / 8).unwrap_or(usize::MAX), workers + 1);
+    }
     let room = usize::try_from(have.saturating_sub(kept).max(have / 2)).unwrap_or(usize::MAX);
     if config.listen.connections > room {
         let connections = config.listen.connections;

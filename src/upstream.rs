@@ -66,19 +66,37 @@ pub enum Resolvers {
 pub struct Settings {
     /// See [`Resolvers`].
     pub resolvers: Resolvers,
+    /// The sockets that a worker draws from for one upstream, at most; default 128.
+    pub sockets_per_worker: usize,
 }
 
 impl Settings {
+    /// What is asked for of these resolvers, with as many sockets as are of use.
+    #[must_use]
+    pub const fn of(resolvers: Resolvers) -> Self {
+        Self { resolvers, sockets_per_worker: SOCKETS_PER_WORKER_MAX }
+    }
+
     /// The most sockets that asking these upstreams takes, beside one for each query in flight: those that so many
     /// threads draw from, and those whose last try is beside the latest of its query.
     #[must_use]
     pub fn spare_sockets_max(&self, threads: usize) -> usize {
-        let resolvers = match &self.resolvers {
+        let beside = FURTHER_TRIES_MAX + HEARD_OUT_MAX * usize::from(UPSTREAM_QUERIES_MAX);
+        self.sockets_per_worker * threads * self.resolvers_max() + beside
+    }
+
+    /// Where descriptors are few, so many threads draw from no more than `sockets` together, each from one at least:
+    /// a socket that only waits to be drawn takes no connection's place.
+    pub fn fit_into(&mut self, sockets: usize, threads: usize) {
+        let each = sockets / (threads * self.resolvers_max()).max(1);
+        self.sockets_per_worker = each.clamp(1, self.sockets_per_worker);
+    }
+
+    fn resolvers_max(&self) -> usize {
+        match &self.resolvers {
             Resolvers::System => SYSTEM_RESOLVERS_MAX,
             Resolvers::Listed(listed) => listed.len(),
-        };
-        let beside = FURTHER_TRIES_MAX + HEARD_OUT_MAX * usize::from(UPSTREAM_QUERIES_MAX);
-        SOCKETS_PER_WORKER_MAX * threads * resolvers + beside
+        }
     }
 }
 
@@ -143,6 +161,7 @@ const FURTHER_TRIES_MAX: usize = 1_024;
 #[derive(Debug)]
 pub struct Upstream {
     network: Arc<dyn Network>,
+    sockets_per_worker: usize,
     servers: ArcSwap<Vec<Arc<Server>>>,
     returns: Arc<watch::Sender<u64>>,
     nonces: Nonces,
@@ -173,6 +192,7 @@ impl Upstream {
         };
         let upstream = Self {
             network,
+            sockets_per_worker: settings.sockets_per_worker,
             servers: ArcSwap::default(),
             returns: Arc::new(watch::Sender::new(0)),
             nonces: Nonces::default(),
@@ -275,10 +295,13 @@ impl Upstream {
                 continue;
             }
             let kept = known.iter().find(|server| server.address == address).cloned();
-            servers
-                .push(kept.unwrap_or_else(|| Arc::new(Server::new(address, &self.network, Arc::clone(&self.returns)))));
+            servers.push(kept.unwrap_or_else(|| self.server(address)));
         }
         self.servers.store(Arc::new(servers));
+    }
+
+    fn server(&self, address: SocketAddr) -> Arc<Server> {
+        Arc::new(Server::new(address, &self.network, self.sockets_per_worker, Arc::clone(&self.returns)))
     }
 
     /// Looks at `/etc/resolv.conf`, where it is followed.

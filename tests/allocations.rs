@@ -82,7 +82,7 @@ fn policy(clock: &Clock) -> Policy {
 fn pipeline() -> Arc<Pipeline> {
     let day = Duration::from_secs(86_400);
     let clock = Clock::system();
-    let settings = upstream::Settings { resolvers: Resolvers::Listed(vec![]) };
+    let settings = upstream::Settings::of(Resolvers::Listed(vec![]));
     let pipeline = Pipeline::new(Parts {
         policy: policy(&clock),
         cache: Cache::new(&cache::Settings { memory: 64 << 20, ttl_min: Duration::ZERO, ttl_max: day, stale: day }),

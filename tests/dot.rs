@@ -279,6 +279,22 @@ fn descriptors_that_run_out_come_back() {
     eventually(|| server.dot_by(&server.tls(rustls::ALL_VERSIONS, &[]))?.try_ask(1, "again.example"));
 }
 
+/// Sockets to upstreams that only wait to be drawn take no descriptor that a query or a connection needs.
+#[test]
+fn few_descriptors_are_enough_for_many_misses() {
+    let upstream = Upstream::delaying();
+    let limited = ["sh", "-c", "ulimit -n 96; exec \"$0\" \"$@\""];
+    let server = Server::start_by(&limited, &upstream.config("[listen]\nthreads = 1"));
+    let mut dots: Vec<_> = (0..10).map(|_| server.dot()).collect();
+    for round in 0..40 {
+        for (nth, dot) in dots.iter_mut().enumerate() {
+            dot.ask(&[a(1, &format!("miss{round}-{nth}.example"))]);
+        }
+        assert!(dots.iter_mut().all(|dot| dot.receive().addresses.len() == 1), "round {round}");
+    }
+    drop(server.dot());
+}
+
 #[test]
 fn a_handshake_that_does_not_come_is_not_waited_for() {
     let server = Server::start("[limits]\nhandshake-timeout = \"1s\"");

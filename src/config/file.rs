@@ -91,7 +91,7 @@ fn config(file: &mut Table<'_>) -> Config {
             doh_path: listen.doh_path.clone(),
         },
         tls,
-        upstream: upstream::Settings { resolvers: upstream.resolvers },
+        upstream: upstream::Settings::of(upstream.resolvers),
         pipeline: pipeline::Settings {
             deadline: upstream.deadline,
             stale_after: cache.stale_after,

@@ -65,7 +65,7 @@ fn policy(orders: Vec<Order>, generation: u64) -> Policy {
 
 fn pages_of(orders: Vec<Order>, since: Option<Since>) -> Pages {
     let (day, clock) = (Duration::from_secs(86_400), Clock::simulated(at(NOW)));
-    let upstreams = upstream::Settings { resolvers: Resolvers::Listed(vec![]) };
+    let upstreams = upstream::Settings::of(Resolvers::Listed(vec![]));
     let cache = cache::Settings { memory: 1 << 20, ttl_min: Duration::ZERO, ttl_max: day, stale: day };
     let pipeline = Pipeline::new(PipelineParts {
         policy: policy(orders, 1),

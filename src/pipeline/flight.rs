@@ -47,7 +47,10 @@ impl Hash for Key {
 
 /// A question that is being asked.
 #[derive(Debug, Clone)]
-pub(super) struct Flight(Arc<Landing>);
+pub(super) struct Flight {
+    landing: Arc<Landing>,
+    is_joined: bool,
+}
 
 /// Where askers wait for what comes of a flight.
 #[derive(Debug, Default)]
@@ -57,12 +60,17 @@ struct Landing {
 }
 
 impl Flight {
+    /// Another asker began it, perhaps on another thread.
+    pub(super) const fn is_joined(&self) -> bool {
+        self.is_joined
+    }
+
     /// What comes of it, at the latest when whoever began it gives up.
     pub(super) async fn outcome(&self) -> &Outcome {
         loop {
             // Before the look: what lands between the two is heard too.
-            let over = self.0.over.notified();
-            if let Some(outcome) = self.0.outcome.get() {
+            let over = self.landing.over.notified();
+            if let Some(outcome) = self.landing.outcome.get() {
                 return outcome;
             }
             over.await;
@@ -97,7 +105,7 @@ impl Flights {
     pub(super) fn join(&self, permitted: &Arc<Permitted<'static>>, depart: impl FnOnce(Ticket)) -> Option<Flight> {
         let key = Key(Arc::clone(permitted));
         let flight = match self.shard(&key).entry(key.clone()) {
-            Entry::Occupied(under_way) => return Some(under_way.get().clone()),
+            Entry::Occupied(under_way) => return Some(Flight { is_joined: true, ..under_way.get().clone() }),
             Entry::Vacant(place) => {
                 let Sky { under_way, at_once_max, .. } = &*self.0;
                 let taken = under_way.fetch_add(1, Ordering::Relaxed);
@@ -105,7 +113,7 @@ impl Flights {
                     under_way.fetch_sub(1, Ordering::Relaxed);
                     return None;
                 }
-                place.insert(Flight(Arc::default())).clone()
+                place.insert(Flight { landing: Arc::default(), is_joined: false }).clone()
             }
         };
         depart(Ticket { key, flight: flight.clone(), flights: self.clone() });
@@ -131,7 +139,7 @@ impl Ticket {
     /// Tells every asker what came of it.
     pub(super) fn land(self, outcome: Outcome) {
         // It lands once. Nobody may be left to hear it; the cache has it all the same.
-        let _ = self.flight.0.outcome.set(outcome);
+        let _ = self.flight.landing.outcome.set(outcome);
     }
 }
 
@@ -140,8 +148,8 @@ impl Drop for Ticket {
         self.flights.shard(&self.key).remove(&self.key);
         self.flights.0.under_way.fetch_sub(1, Ordering::Relaxed);
         // Where it has not landed the task is gone without a word: it panicked, or its runtime ended.
-        let _ = self.flight.0.outcome.set(Err(Failure::Internal));
-        self.flight.0.over.notify_waiters();
+        let _ = self.flight.landing.outcome.set(Err(Failure::Internal));
+        self.flight.landing.over.notify_waiters();
     }
 }
 

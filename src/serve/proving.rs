@@ -202,7 +202,7 @@ mod tests {
         let order = LoadedOrder::of(Order::read(Path::new("x.toml"), &text).unwrap(), text.as_bytes());
         let (now, day) = (NOW.parse().unwrap(), Duration::from_secs(86_400));
         let loaded = load::load_in_hand(&load::Settings::default(), vec![order], &Files::new(), now);
-        let resolvers = upstream::Settings { resolvers: Resolvers::Listed(vec![]) };
+        let resolvers = upstream::Settings::of(Resolvers::Listed(vec![]));
         Pipeline::new(pipeline::Parts {
             policy: Policy::compile(&loaded, 1, now).unwrap(),
             cache: Cache::new(&cache::Settings { memory: 1 << 20, ttl_min: Duration::ZERO, ttl_max: day, stale: day }),

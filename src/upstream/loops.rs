@@ -76,7 +76,7 @@ mod tests {
 
     fn server() -> Arc<Server> {
         let script = Script::new();
-        Arc::new(Server::new("192.0.2.1:53".parse().unwrap(), &script.network(), Arc::new(watch::Sender::new(0))))
+        Arc::new(Server::new("192.0.2.1:53".parse().unwrap(), &script.network(), 1, Arc::new(watch::Sender::new(0))))
     }
 
     #[test]

@@ -1,16 +1,20 @@
 //! The UDP ports that queries to one upstream leave by: a pool of connected sockets, one of them drawn for each query.
 //!
 //! A socket for each query would cost four times as much. Whoever wants to forge an answer without seeing our queries has
-//! to meet port, ID and question of one query together, and that is as hard here as with a fresh port for each:
+//! to meet port, ID and question of one query together:
 //!
 //! * The port of each query is any of the kernel's, drawn by the kernel's CSPRNG, and its ID any of 65,535, drawn by
-//!   ours: as many pairs as ever. A datagram is held against the one query that has its ID, whatever its question, so
-//!   that many queries on one port are no birthday party.
-//! * What is new is that a port lives on, so that one found out by a side channel (SAD DNS, CVE-2020-25705) is worth
-//!   something to later queries. It lives for [`QUERIES_MAX`] queries or [`LIFE`]; whether the next query leaves by it
-//!   is [`SOCKETS_PER_WORKER_MAX`] to one against; and wrong guesses are counted per port, not per query:
-//!   [`MISMATCHES_MAX`] of them end it, as they ended a query's own, and its queries are asked over TCP. So a port that
-//!   was found out buys no more guesses than it did.
+//!   ours: as many pairs as with a fresh port for each. A datagram is held against the one query that has its ID,
+//!   whatever its question, so that many queries on one port are no birthday party.
+//! * A query leaves by a port of its own where there are few: one a second meets an open socket one time in 64.
+//! * What is weaker: where there are many, a port lives on for [`QUERIES_MAX`] queries or [`LIFE`], so that a side
+//!   channel (SAD DNS, CVE-2020-25705) that is slower than an answer still finds it open. What it buys is little: the
+//!   query that is aimed at leaves by that port one time in [`SOCKETS_PER_WORKER_MAX`], unseen, and wrong guesses are
+//!   counted per port, not per query: [`MISMATCHES_MAX`] of them end it, and its queries are asked over TCP. That is 1
+//!   in 1.2 million for each port found out. With a fresh port for each query, and 32 guesses at it, a port found out in
+//!   time bought 1 in 2,100, and there were as many times fewer to find: for each probe a quarter of it is left. So
+//!   against a query that an attacker keeps waiting this is harder, and only against one that is answered before its
+//!   port could be found is it not.
 //! * No ID is used twice on a port, so that a late or doubled answer never meets another query.
 
 use std::cell::RefCell;
@@ -33,8 +37,8 @@ use super::counters::{Counters, count};
 use super::question::{Heard, Question, random_id};
 use super::{Datagrams, Network};
 
-/// The most sockets that a worker draws from for one upstream. Beside them there are those that take no more queries
-/// and have one outstanding.
+/// The most sockets that a worker draws from for one upstream; fewer where descriptors are few. Beside them there are
+/// those that take no more queries and have one outstanding.
 pub(super) const SOCKETS_PER_WORKER_MAX: usize = 128;
 
 /// A socket takes so many queries…
@@ -43,9 +47,9 @@ const QUERIES_MAX: usize = 64;
 /// …and none when it is so old.
 const LIFE: Duration = Duration::from_secs(2);
 
-/// After so many datagrams on one socket that do not match, somebody guesses IDs at its port: its queries are asked over
-/// TCP, where nobody can.
-const MISMATCHES_MAX: u8 = 32;
+/// After so many datagrams on one socket with IDs that it never used, somebody guesses at its port: its queries are asked
+/// over TCP, where nobody can. One can come late to whoever had the port before.
+const MISMATCHES_MAX: u8 = 8;
 
 /// Room for one datagram. More than the 1232 octets that we announce, for servers that do not keep to it; what is
 /// cut short even so cannot be read, and is passed over.
@@ -68,6 +72,8 @@ pub(super) struct Ports {
     address: SocketAddr,
     network: Arc<dyn Network>,
     counters: Arc<Counters>,
+    /// The sockets that a worker draws from, at most.
+    per_worker: usize,
     /// Each worker has a pool of its own: a socket is registered with its worker's runtime, and nobody waits for a lock.
     pools: ThreadLocal<RefCell<Pool>>,
 }
@@ -77,9 +83,15 @@ pub(super) struct Ports {
 type Pool = Vec<Weak<Port>>;
 
 impl Ports {
-    pub(super) fn new(address: SocketAddr, network: &Arc<dyn Network>, counters: &Arc<Counters>) -> Self {
+    /// A worker draws from `per_worker` sockets at most, and from one at least.
+    pub(super) fn new(
+        address: SocketAddr,
+        network: &Arc<dyn Network>,
+        counters: &Arc<Counters>,
+        per_worker: usize,
+    ) -> Self {
         let (network, counters) = (Arc::clone(network), Arc::clone(counters));
-        Self { address, network, counters, pools: ThreadLocal::new() }
+        Self { address, network, counters, per_worker: per_worker.max(1), pools: ThreadLocal::new() }
     }
 
     /// Sends a question from a socket drawn at random.
@@ -95,9 +107,9 @@ impl Ports {
     /// The socket at a random place of the pool, a fresh one where that takes no more: the fewer queries there are, the
     /// more of them have a port of their own.
     fn draw(&self) -> io::Result<Arc<Port>> {
-        let empty = || RefCell::new((0..SOCKETS_PER_WORKER_MAX).map(|_| Weak::new()).collect());
+        let empty = || RefCell::new((0..self.per_worker).map(|_| Weak::new()).collect());
         let mut pool = self.pools.get_or(empty).borrow_mut();
-        let place = rand::rng().random_range(0..SOCKETS_PER_WORKER_MAX);
+        let place = rand::rng().random_range(0..self.per_worker);
         let now = Instant::now();
         if let Some(port) = pool[place].upgrade()
             && port.state().takes_more(now)
@@ -127,6 +139,7 @@ struct State {
     born: Instant,
     /// It takes no more queries.
     is_retired: bool,
+    /// Datagrams with IDs that were never used.
     mismatches: u8,
     /// The IDs of all queries that left by it…
     ids: Vec<u16>,
@@ -252,16 +265,17 @@ impl State {
     /// Hands a datagram to the query whose ID it has. What does not answer it is waited past: it can be anybody's
     /// (draft-li-dnsop-response-preprocessing).
     fn deliver(&mut self, octets: &[u8], counters: &Counters) {
-        let id = octets.first_chunk().map(|octets| u16::from_be_bytes(*octets));
-        let nth = id.and_then(|id| self.ids.iter().position(|known| *known == id));
-        let heard = match nth.map(|nth| &self.queries[nth]) {
-            Some(Query::Out(question, _)) => id.and_then(|id| question.read(id, octets)),
-            // It comes late, or twice. Who guesses meets such an ID too seldom to gain by it.
-            Some(Query::Done(_) | Query::Gone) => return count(&counters.mismatches),
-            None => None,
-        };
-        if let (Some(nth), Some(heard)) = (nth, heard) {
-            return self.settle(nth, Ok(Some(heard)));
+        let id = octets.first_chunk().map_or(0, |octets| u16::from_be_bytes(*octets));
+        if let Some(nth) = self.ids.iter().position(|known| *known == id) {
+            let heard = match &self.queries[nth] {
+                Query::Out(question, _) => question.read(id, octets),
+                Query::Done(_) | Query::Gone => None,
+            };
+            return match heard {
+                Some(heard) => self.settle(nth, Ok(Some(heard))),
+                // It cannot be read, or comes late, or twice. Who guesses meets such an ID too seldom to gain by it.
+                None => count(&counters.mismatches),
+            };
         }
         count(&counters.mismatches);
         self.mismatches += 1;
@@ -400,7 +414,7 @@ mod tests {
         fn new() -> (Self, Ports, Arc<Counters>) {
             let (bench, counters) = (Self::default(), Arc::default());
             let network: Arc<dyn Network> = Arc::new(bench.clone());
-            let ports = Ports::new("192.0.2.1:53".parse().unwrap(), &network, &counters);
+            let ports = Ports::new("192.0.2.1:53".parse().unwrap(), &network, &counters, SOCKETS_PER_WORKER_MAX);
             (bench, ports, counters)
         }
 
@@ -495,6 +509,32 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn few_queries_have_a_port_of_their_own_each() {
+        let (bench, ports, _) = Bench::new();
+        for _ in 0..4_000 {
+            drop(ports.ask(&question(), true).unwrap());
+            sleep(Duration::from_secs(1)).await;
+        }
+        // At most two are open when a third is drawn; about one query in 128 meets the younger of them.
+        let shared = 4_000 - bench.each(|fake| fake.sent.len()).len();
+        assert!((1..100).contains(&shared), "{shared} of 4,000 queries left by the port of another");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_descriptors_are_few_so_are_the_sockets() {
+        for per_worker in [0, 1, 6] {
+            let (bench, counters) = (Bench::default(), Arc::default());
+            let network: Arc<dyn Network> = Arc::new(bench.clone());
+            let ports = Ports::new("192.0.2.1:53".parse().unwrap(), &network, &counters, per_worker);
+            for _ in 0..1_000 {
+                drop(ports.ask(&question(), true).unwrap());
+                settle().await;
+                assert!(bench.open() <= per_worker.max(1));
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn an_old_socket_is_open_while_a_query_is_outstanding() {
         let (bench, ports, _) = Bench::new();
         let mut awaited = ports.ask(&question(), true).unwrap();
@@ -565,6 +605,7 @@ mod tests {
         settle().await;
         assert!((&mut first).now_or_never().is_none() && (&mut odd).now_or_never().is_none());
         assert_eq!(counters.read().mismatches, 1);
+        assert_eq!(port.state().mismatches, 0, "whoever sends it knows the ID: it is no guess");
     }
 
     #[tokio::test(start_paused = true)]

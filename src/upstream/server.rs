@@ -39,12 +39,17 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) fn new(address: SocketAddr, network: &Arc<dyn Network>, returns: Arc<watch::Sender<u64>>) -> Self {
+    pub(super) fn new(
+        address: SocketAddr,
+        network: &Arc<dyn Network>,
+        sockets_per_worker: usize,
+        returns: Arc<watch::Sender<u64>>,
+    ) -> Self {
         let counters = Arc::default();
         Self {
             address,
             network: Arc::clone(network),
-            ports: Ports::new(address, network, &counters),
+            ports: Ports::new(address, network, &counters, sockets_per_worker),
             lines: Lines::new(address, network),
             counters,
             health: Mutex::new(Health::new()),

@@ -27,7 +27,7 @@ fn server(nth: u8) -> SocketAddr {
 }
 
 fn listed(servers: &[SocketAddr]) -> Settings {
-    Settings { resolvers: Resolvers::Listed(servers.to_vec()) }
+    Settings::of(Resolvers::Listed(servers.to_vec()))
 }
 
 /// A script, and upstreams 1 to `count` in it.
@@ -620,9 +620,14 @@ fn the_sockets_that_threads_draw_from_are_reckoned_with() {
     let spare = |settings: Settings, threads| settings.spare_sockets_max(threads);
     let two = listed(&[server(1), server(2)]);
     assert_eq!(spare(two.clone(), 3) - spare(two, 0), 3 * 2 * SOCKETS_PER_WORKER_MAX);
-    let system = Settings { resolvers: Resolvers::System };
+    let system = Settings::of(Resolvers::System);
     assert_eq!(spare(system.clone(), 1) - spare(system, 0), SYSTEM_RESOLVERS_MAX * SOCKETS_PER_WORKER_MAX);
     assert_eq!(spare(listed(&[]), 8), FURTHER_TRIES_MAX + HEARD_OUT_MAX * 6);
+    for (sockets, each) in [(0, 1), (5, 1), (12, 2), (1_000, SOCKETS_PER_WORKER_MAX)] {
+        let mut fitted = listed(&[server(1), server(2)]);
+        fitted.fit_into(sockets, 3);
+        assert_eq!(fitted.sockets_per_worker, each);
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -715,7 +720,7 @@ async fn resolv_conf_is_followed() {
     for nth in 1..=3 {
         script.on_udp(server(nth), answers_after(10, nth));
     }
-    let settings = Settings { resolvers: Resolvers::System };
+    let settings = Settings::of(Resolvers::System);
     let upstream = Upstream::with_file(&settings, script.network(), &path);
     assert_eq!(failed(forward(&upstream, "a.example").await), Failure::NoUpstream);
     assert_eq!(upstream.status(), []);

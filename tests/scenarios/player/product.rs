@@ -54,10 +54,8 @@ impl Product {
             apply(&mut files, change)?;
         }
         let servers = scenario.servers.iter().map(|server| server.address).collect();
-        let upstream = Upstream::new(
-            &upstream::Settings { resolvers: Resolvers::Listed(servers) },
-            Arc::new(Scripts(script.clone())),
-        );
+        let upstream =
+            Upstream::new(&upstream::Settings::of(Resolvers::Listed(servers)), Arc::new(Scripts(script.clone())));
         let policy = compile(&files, 1, scenario.start)?;
         let pipeline = Pipeline::new(Parts {
             policy: policy.clone(),
