@@ -60,11 +60,11 @@ fn writing(criterion: &mut Criterion, names: &[Name]) {
         let title = |what: &str| if opt == Opt::Padded { format!("{what}, padded") } else { what.to_owned() };
         let queries: Vec<_> = names.iter().map(|name| query(name, opt)).collect();
         let replies: Vec<_> = names.iter().map(reply).collect();
-        let screened: Vec<_> = queries
+        let permitted: Vec<_> = queries.iter().filter_map(|octets| permitted(&policy, octets)).collect();
+        let screened: Vec<_> = permitted
             .iter()
             .zip(&replies)
-            .filter_map(|(octets, reply)| {
-                let permitted = permitted(&policy, octets)?;
+            .filter_map(|(permitted, reply)| {
                 // As the cache hands it out: its TTLs go down by its age as it is written.
                 let kept = Reply::kept(reply.octets(), Freshness::Aged(7));
                 policy.screen(permitted, kept, &Findings::default(), view, now, |_| {}).ok()

@@ -445,7 +445,7 @@ mod tests {
         let (view, now) = (View { country: None }, NOW.parse().unwrap());
         let permitted: Permitted<'_> = policy.admit(query, view, now, |_| {}).unwrap();
         let reply = Reply::kept(&octets, freshness);
-        let screened = policy.screen(permitted, reply, &Findings::default(), view, now, |_| {}).unwrap();
+        let screened = policy.screen(&permitted, reply, &Findings::default(), view, now, |_| {}).unwrap();
         written(&Answer::screened(&screened), Manner { trust_ad: true, ..MANNER })
     }
 

@@ -14,9 +14,12 @@ pub mod rate;
 pub mod trust;
 
 use std::fmt;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -55,8 +58,12 @@ pub async fn run(bound: Bound, shared: Arc<Shared>, phase: watch::Receiver<Phase
 
 /// Awaits `future` until `timeout` after `from`; a timeout of 0 is none, as everywhere in `[limits]`. None: too late.
 ///
-/// `from` is a moment that the caller knows anyway: the clock is not read, and no timer is set where `future` is ready.
+/// `from` is a moment that the caller knows anyway: the clock is not read, and no timer is made where `future` is ready.
 async fn within<F: Future>(timeout: Duration, from: Instant, future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    if let Poll::Ready(output) = poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await {
+        return Some(output);
+    }
     match until(timeout, from) {
         Some(by) => tokio::time::timeout_at(by, future).await.ok(),
         None => Some(future.await),

@@ -233,9 +233,11 @@ impl Pipeline {
         if let Some(local) = self.locals.special(&query) {
             return self.leave(by, &Answer::local(&query.echo, &local), out);
         }
-        let permitted = match regime.admit(query, by) {
+        // Looked at where it stands, here and below: a query is large, and each move copies it.
+        let admitted = regime.admit(query, by);
+        let permitted = match &admitted {
             Ok(permitted) => permitted,
-            Err(block) => return Progress::Answered(self.blocked(by, &block, out)),
+            Err(block) => return Progress::Answered(self.blocked(by, block, out)),
         };
         if let Some(local) = Local::for_type(permitted.query()) {
             return self.leave(by, &Answer::local(&permitted.query().echo, &local), out);
@@ -252,15 +254,15 @@ impl Pipeline {
         self: &Arc<Self>,
         client: &Client,
         by: Sight<'_>,
-        permitted: Permitted<'_>,
+        permitted: &Permitted<'_>,
         scratch: &mut Vec<u8>,
         out: &mut BytesMut,
     ) -> Progress {
-        match self.cache.get(&permitted, by.now.mono, scratch) {
+        match self.cache.get(permitted, by.now.mono, scratch) {
             Found::Fresh { reply, findings, refresh } => {
                 self.count(by, Event::CacheHit);
                 if refresh {
-                    self.refresh(&permitted, by.now);
+                    self.refresh(permitted, by.now);
                 }
                 Progress::Answered(self.screen(by, permitted, reply, findings, out))
             }
@@ -270,8 +272,8 @@ impl Pipeline {
             }
             // A refresh has failed a moment ago: nobody is asked (RFC 8767 §5).
             Found::Expired { at_once: true } => self.stale_or(Failure::Timeout, by, permitted, scratch, out),
-            Found::Expired { at_once: false } => self.ask(client, by, permitted, true, scratch, out),
-            Found::Nothing => self.ask(client, by, permitted, false, scratch, out),
+            Found::Expired { at_once: false } => self.ask(client, by, permitted.clone(), true, scratch, out),
+            Found::Nothing => self.ask(client, by, permitted.clone(), false, scratch, out),
         }
     }
 
@@ -440,15 +442,15 @@ impl Pipeline {
     fn screen(
         &self,
         by: Sight<'_>,
-        permitted: Permitted<'_>,
+        permitted: &Permitted<'_>,
         reply: Reply<'_>,
         mut findings: Findings,
         out: &mut BytesMut,
     ) -> Written {
         let Sight { regime, view, now, .. } = by;
         if !regime.policy.knows(&findings) {
-            findings = regime.policy.find(&permitted, &reply);
-            self.cache.refind(&permitted, &reply, &findings);
+            findings = regime.policy.find(permitted, &reply);
+            self.cache.refind(permitted, &reply, &findings);
         }
         let trial = |order: usize| regime.count_trial(order, by);
         match regime.policy.screen(permitted, reply, &findings, view, now.wall, trial) {
@@ -462,11 +464,11 @@ impl Pipeline {
         &self,
         failure: Failure,
         by: Sight<'_>,
-        permitted: Permitted<'_>,
+        permitted: &Permitted<'_>,
         scratch: &mut Vec<u8>,
         out: &mut BytesMut,
     ) -> Progress {
-        match self.cache.stale(&permitted, by.now.mono, scratch) {
+        match self.cache.stale(permitted, by.now.mono, scratch) {
             Some((reply, findings)) => {
                 self.count(by, Event::CacheStale);
                 Progress::Answered(self.screen(by, permitted, reply, findings, out))
@@ -493,7 +495,7 @@ impl Pipeline {
         let flight = |place| Some((place, self.flight(&permitted, by.now)?));
         let Some((place, flight)) = self.take_place().and_then(flight) else {
             self.telemetry.count(Event::Bound(Bound::InFlight));
-            return self.stale_or(Failure::Overloaded, by, Permitted::clone(&permitted), scratch, out);
+            return self.stale_or(Failure::Overloaded, by, &permitted, scratch, out);
         };
         Progress::Waiting(Waiting { place, client: client.clone(), permitted, arrived: by.now, stale, flight })
     }
@@ -653,7 +655,7 @@ impl Waiting {
     }
 
     fn with_reply(&self, pipeline: &Pipeline, reply: Reply<'_>, findings: Findings, out: &mut BytesMut) -> Written {
-        self.decided_again(pipeline, out, |by, permitted, out| pipeline.screen(by, permitted, reply, findings, out))
+        self.decided_again(pipeline, out, |by, permitted, out| pipeline.screen(by, &permitted, reply, findings, out))
     }
 
     fn with_failure(&self, pipeline: &Pipeline, failure: Failure, out: &mut BytesMut) -> Written {

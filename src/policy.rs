@@ -71,7 +71,7 @@ impl Permitted<'_> {
 /// A reply whose names were looked at for this asker: it may leave.
 #[derive(Debug, Clone)]
 pub struct Screened<'q, 'r> {
-    query: Query<'q>,
+    query: &'q Query<'q>,
     reply: Reply<'r>,
     ttl_max: Option<u32>,
 }
@@ -80,7 +80,7 @@ impl<'q, 'r> Screened<'q, 'r> {
     /// The query it answers.
     #[must_use]
     pub fn query(&self) -> &Query<'q> {
-        &self.query
+        self.query
     }
 
     /// The reply.
@@ -514,14 +514,14 @@ impl Policy {
     /// The [`Block`] that the client gets instead.
     pub fn screen<'p, 'q, 'r>(
         &'p self,
-        permitted: Permitted<'q>,
+        permitted: &'q Permitted<'q>,
         reply: Reply<'r>,
         findings: &Findings,
         view: View,
         now: Timestamp,
         trial: impl FnMut(usize),
     ) -> Result<Screened<'q, 'r>, Block<'p, 'q>> {
-        let mut weighing = Weighing::after(self, &permitted, view, now);
+        let mut weighing = Weighing::after(self, permitted, view, now);
         match &findings.met {
             Met::Nothing if self.knows(findings) => {}
             Met::These(met) if self.knows(findings) => weighing.findings(met),
@@ -529,10 +529,10 @@ impl Policy {
         }
         weighing.trials().since(&permitted.trials, trial);
         if let Some(winner) = weighing.winner() {
-            return Err(self.block(permitted.query, winner, &weighing, false));
+            return Err(self.block(permitted.query.clone(), winner, &weighing, false));
         }
         let ttl_max = weighing.coming().map(|moment| seconds_until(moment, now));
-        Ok(Screened { query: permitted.query, reply, ttl_max })
+        Ok(Screened { query: &permitted.query, reply, ttl_max })
     }
 
     /// Calls `each` with what a reply leads to and the rules are about: addresses only where a rule is.

@@ -195,7 +195,7 @@ fn decide(
         Err(block) => Decided::blocked(&block),
         Ok(permitted) => {
             let findings = if kept { policy.find(&permitted, reply) } else { Findings::default() };
-            match policy.screen(permitted, reply.borrowed(), &findings, view, now, |order| trials.push(order)) {
+            match policy.screen(&permitted, reply.borrowed(), &findings, view, now, |order| trials.push(order)) {
                 Err(block) => Decided::blocked(&block),
                 Ok(screened) => Decided::Clean { ttl_max: screened.ttl_max() },
             }
@@ -317,9 +317,8 @@ fn findings_say_nothing_of_the_verdict_and_know_their_index() {
     let findings = first.find(&permitted, &reply);
     assert!(matches!(&findings.met, Met::These(met) if met.len() == 1));
     assert!(first.knows(&findings) && first.next(at(0)).knows(&findings), "the next generation shares the index");
-    let screen = |policy: &Policy, view| {
-        policy.screen(permitted.clone(), reply.borrowed(), &findings, view, at(0), |_| {}).is_ok()
-    };
+    let screen =
+        |policy: &Policy, view| policy.screen(&permitted, reply.borrowed(), &findings, view, at(0), |_| {}).is_ok();
     assert!(!screen(&first, View { country: country("IT") }));
     assert!(screen(&first, View { country: country("DE") }));
     let second = policy(&[], &[], &[]);

@@ -114,7 +114,9 @@ impl<H: Host> Desk<H> {
 
     /// Puts the answers that have come by now into the output buffer.
     pub(super) fn gather(&mut self, context: &mut Context<'_>) {
-        while self.out.len() < OUT_OCTETS_MAX
+        // On most turns nothing is waited for, and the set costs more to ask than to look at.
+        while self.is_waiting()
+            && self.out.len() < OUT_OCTETS_MAX
             && let Poll::Ready(Some(answer)) = self.waiting.poll_next_unpin(context)
         {
             let start = self.out.len();
