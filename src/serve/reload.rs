@@ -33,6 +33,9 @@ const SETTLE: Duration = Duration::from_millis(100);
 /// in another's place. With [`SETTLE`] it stays within the second that a change may take.
 const POLL: Duration = Duration::from_millis(500);
 
+/// What `/health` calls the lists while they cannot be looked at: what is wrong with one of them is told beside.
+const READING: &str = "lists-reading";
+
 /// How many files of one fate a reason of `/health` shows; the rest are counted.
 const FILES_TOLD_MAX: usize = 3;
 
@@ -71,6 +74,8 @@ impl Reloader {
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut poll = interval(POLL);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // They may have changed since the start read them.
+        self.read_lists();
         loop {
             let mut lists = None;
             let asked = tokio::select! {
@@ -79,10 +84,15 @@ impl Reloader {
                     continue;
                 }
                 read = self.reading.end() => {
+                    let failed = read.is_none().then(|| "reading them has failed; they stay as they were".to_owned());
+                    self.health.degrade(READING, failed);
                     lists = read;
                     true
                 }
-                () = hangup.notified() => true,
+                () = hangup.notified() => {
+                    self.reading.forget();
+                    true
+                }
                 () = stirred.notified() => {
                     sleep(SETTLE).await;
                     false
@@ -162,7 +172,7 @@ impl Reloader {
     fn read_lists(&mut self) {
         let begun = self.reading.begin(&self.config.policy, self.pipeline.policy().bulk());
         if let Err(error) = begun {
-            self.health.degrade("lists", Some(format!("cannot be read: {error}; they stay as they were")));
+            self.health.degrade(READING, Some(format!("no thread can read them: {error}; they stay as they were")));
         }
     }
 
