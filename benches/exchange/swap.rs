@@ -25,8 +25,8 @@ const PLAN: Plan = Plan { rounds: SWAPS, seconds: 12.0 };
 /// where all are busy. Only a change that is in force while the generator still asks is measured.
 const IN_FORCE: Duration = Duration::from_secs(60);
 
-/// How often it is looked whether it is: each look costs the server a page.
-const LOOK: Duration = Duration::from_millis(50);
+/// How often it is looked whether it is: each look costs the server a page, which answers wait for.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// By so much the generator's seconds and ours may begin apart.
 const APART: f64 = 0.2;
@@ -71,12 +71,13 @@ pub(crate) async fn swaps(
 
 /// Adds a name to the list; from when until when that took to be in force.
 async fn change(bed: &Bed, product: &Product, number: usize) -> Result<[Instant; 2], Failure> {
+    let (list, next) = (bed.path("list.txt"), bed.path("list.next"));
+    let name = format!("changed-{number}.com");
+    // In the first second, which does not count: nothing but the server is to be in the way of the others.
+    fs::write(&next, fs::read_to_string(&list)? + &name + "\n")?;
     sleep(Duration::from_secs_f64(PLAN.seconds / 2.0)).await;
     let generation = async || metric(product.admin, "bailiwick_policy_generation").await;
     let before = generation().await?;
-    let (list, next) = (bed.path("list.txt"), bed.path("list.next"));
-    let name = format!("changed-{number}.com");
-    fs::write(&next, fs::read_to_string(&list)? + &name + "\n")?;
     fs::rename(&next, &list)?;
     let from = Instant::now();
     while generation().await? <= before {
