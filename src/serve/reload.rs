@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use notify::Watcher;
 use tokio::sync::Notify;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 
 use super::bookkeeping::Books;
 use super::chronicle::Chronicle;
@@ -70,10 +70,7 @@ impl Reloader {
         let stirred = Arc::new(Notify::new());
         let mut watcher = watch(&self.folders(), &stirred);
         let mut prints = self.prints();
-        let mut clock = interval(CLOCK_CHECK);
-        clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut poll = interval(POLL);
-        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let [mut clock, mut poll] = [CLOCK_CHECK, POLL].map(every);
         // They may have changed since the start read them.
         self.read_lists();
         loop {
@@ -84,8 +81,8 @@ impl Reloader {
                     continue;
                 }
                 read = self.reading.end() => {
-                    let failed = read.is_none().then(|| "reading them has failed; they stay as they were".to_owned());
-                    self.health.degrade(READING, failed);
+                    let failed = || "reading them has failed; they stay as they were".to_owned();
+                    self.health.degrade(READING, read.is_none().then(failed));
                     lists = read;
                     true
                 }
@@ -302,6 +299,13 @@ fn becomes_old(database: &LoadedDatabase, before: Timestamp, now: Timestamp) -> 
 fn print(file: PathBuf) -> Seen {
     let print = Print::of(&file);
     (file, print)
+}
+
+/// Ticks so often, and not in haste where it is late.
+fn every(period: Duration) -> Interval {
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }
 
 /// Watches folders for as long as the watcher lives; None where the machine cannot, which the poll makes up for.
