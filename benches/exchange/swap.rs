@@ -16,7 +16,7 @@ use super::series::Series;
 use super::{Failure, check};
 
 /// How often.
-const SWAPS: usize = 3;
+const SWAPS: usize = 5;
 
 /// The generator asks for so long, and the list changes at the half.
 const PLAN: Plan = Plan { rounds: SWAPS, seconds: 12.0 };
