@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use bailiwick::dns::edns::{PADDING_BLOCK_OCTETS, option};
 use bailiwick::dns::message::{Header, Question, Records};
 use bailiwick::dns::{Name, Qclass, Qtype, Rcode, made};
 use bailiwick::query::Reply;
@@ -24,12 +25,12 @@ pub(crate) async fn all(bed: &Bed, servers: &Servers, runs: &[Run]) -> Result<()
         let count = if run.names == Names::One { 1 } else { ASKED };
         for number in 0..count {
             let name = run.names.sample(number)?;
-            let query = made::query(ID, &name, Qtype::A);
-            let (answer, _) = bed.client.ask(run.protocol, server, &query).await?;
-            let right = match run.names {
-                Names::One | Names::Hits | Names::Misses => resolves(&answer, &name),
-                Names::Blocked => is_blocked(&answer, &name),
-            };
+            let (answer, _) = bed.client.ask(run.protocol, server, &query(&name, run.padded)).await?;
+            let right = (answer.len() % PADDING_BLOCK_OCTETS == 0) == run.padded
+                && match run.names {
+                    Names::One | Names::Hits | Names::Misses => resolves(&answer, &name),
+                    Names::Blocked => is_blocked(&answer, &name),
+                };
             if !right {
                 return Err(Wrong(format!("{}: {name} is answered with {answer:02x?}", run.title())).into());
             }
@@ -38,10 +39,21 @@ pub(crate) async fn all(bed: &Bed, servers: &Servers, runs: &[Run]) -> Result<()
     Ok(())
 }
 
+/// A query for a name, which asks for padding or does not.
+fn query(name: &Name, padded: bool) -> Vec<u8> {
+    let mut query = made::query(ID, name, Qtype::A);
+    if padded {
+        // Its OPT stands last and is empty: a Padding option of no octets (RFC 7830 §3) goes into it.
+        query.truncate(query.len() - 2);
+        query.extend([4, option::PADDING, 0].map(u16::to_be_bytes).concat());
+    }
+    query
+}
+
 /// That a name is blocked for a client of this server.
 pub(crate) async fn blocks(bed: &Bed, protocol: Protocol, server: SocketAddr, name: &str) -> Result<(), Failure> {
     let name = Name::from_text(name).map_err(|error| format!("{error}"))?;
-    let (answer, _) = bed.client.ask(protocol, server, &made::query(ID, &name, Qtype::A)).await?;
+    let (answer, _) = bed.client.ask(protocol, server, &query(&name, false)).await?;
     if is_blocked(&answer, &name) {
         return Ok(());
     }

@@ -136,11 +136,13 @@ fn serve(part: Part) -> Result<Infallible, Failure> {
 /// Measures until it is done, its time is over, or somebody ends it: in each case what was started ends with it.
 fn measured(wanted: &Wanted) -> Result<Findings, Failure> {
     runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
-        let mut end = signal(SignalKind::terminate())?;
+        let [mut end, mut hangup] = [signal(SignalKind::terminate())?, signal(SignalKind::hangup())?];
         tokio::select! {
             findings = measure(wanted) => findings,
             _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
             _ = end.recv() => Err("ended".into()),
+            // The product would reload, and stay.
+            _ = hangup.recv() => Err("ended with its terminal".into()),
             () = sleep(LIMIT) => Err("it takes too long".into()),
         }
     })
@@ -152,6 +154,9 @@ async fn measure(wanted: &Wanted) -> Result<Findings, Failure> {
     let is_wanted = |row: &&Row| wanted.only.is_empty() || wanted.only.iter().any(|only| row.id.starts_with(only));
     let (rows, late): (Vec<Row>, Vec<Row>) =
         ROWS.iter().filter(is_wanted).partition(|row| !wanted.quick || row.is_quick());
+    if rows.is_empty() && late.is_empty() {
+        return Err("--only: no row begins so; --help has them".into());
+    }
     let mut left_out: Vec<_> = late.iter().map(|row| format!("{}, with --quick", row.figure)).collect();
     let runs = rows::runs(&rows);
     let swapped = rows.iter().any(|row| matches!(row.source, Source::Swap));
@@ -167,7 +172,7 @@ async fn measure(wanted: &Wanted) -> Result<Findings, Failure> {
         found.extend(match row.source {
             Source::Rounds { .. } => row.found(&samples),
             Source::Swap => match &servers.ours {
-                Some(product) => Some(swap::swaps(&bed, product, row, &mut progress).await?),
+                Some(product) => swap::swaps(&bed, product, row, &mut left_out, &mut progress).await?,
                 None => None,
             },
             Source::Idle(protocol) => idle::held(&bed, row, protocol, &mut left_out, &mut progress).await?,

@@ -245,7 +245,7 @@ pub struct Before {
     /// The names of lists: those whose files have not changed since are neither read nor compiled again.
     pub bulk: Bulk,
     /// Whether the operator's lists that are compiled stand as they are, whatever their files are now: [`lists`] reads
-    /// those apart, so that no order waits for them.
+    /// those apart, so that no order waits for them. One of which nothing is compiled yet is read all the same.
     pub lists_stand: bool,
     /// The names of order files that the load before found gone; None: whichever is gone now lifts its order at once.
     pub gone: Option<BTreeSet<OsString>>,
@@ -278,10 +278,10 @@ pub fn load(settings: &Settings, before: &Before, now: Timestamp) -> Loaded {
 }
 
 /// Reads the operator's lists alone and compiles those that have changed, which may take long: a load to which this is
-/// handed as what was before puts them in force at once. Their last good copies are kept if `may_keep`, asked when all
-/// are compiled, says so. The text is a warning.
+/// handed as what was before puts them in force at once. Their last good copies are kept if `may_keep`, asked for each
+/// when all are compiled, says so. The text is a warning.
 #[must_use]
-pub fn lists(settings: &Settings, before: &Bulk, may_keep: impl FnOnce() -> bool) -> (Bulk, Option<String>) {
+pub fn lists(settings: &Settings, before: &Bulk, may_keep: impl Fn() -> bool) -> (Bulk, Option<String>) {
     Desk::new(settings.state.as_deref(), before).lists_alone(&settings.lists, may_keep)
 }
 

@@ -53,6 +53,11 @@ impl Reading {
         Ok(())
     }
 
+    /// Has the next pass look at files again that could not be read, even if they are as they were.
+    pub(super) fn forget(&mut self) {
+        self.seen.clear();
+    }
+
     /// What a pass has made of the lists; waits for it, and for ever where none is under way. None: it has failed.
     pub(super) async fn end(&mut self) -> Option<Bulk> {
         let made = match &mut self.end {
@@ -113,6 +118,9 @@ mod tests {
         assert!(reading.end().await.unwrap().is_behind(&settings.lists));
         reading.begin(&settings, nothing.clone()).unwrap();
         assert!(reading.end.is_none());
+        reading.forget();
+        reading.begin(&settings, nothing.clone()).unwrap();
+        assert!(reading.end().await.unwrap().is_behind(&settings.lists));
         fs::write(&file, "a.example\n").unwrap();
         reading.begin(&settings, nothing.clone()).unwrap();
         let bulk = reading.end().await.unwrap();
@@ -121,5 +129,12 @@ mod tests {
         assert!(bulk.is_behind(&settings.lists));
         // Nothing is under way, so nothing ends.
         assert!(timeout(Duration::from_millis(10), reading.end()).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_pass_that_fails_ends_too() {
+        let mut reading = Reading { end: Some(oneshot::channel().1), ..Reading::default() };
+        assert!(reading.end().await.is_none());
+        assert!(reading.end.is_none());
     }
 }

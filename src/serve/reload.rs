@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use notify::Watcher;
 use tokio::sync::Notify;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 
 use super::bookkeeping::Books;
 use super::chronicle::Chronicle;
@@ -32,6 +32,9 @@ const SETTLE: Duration = Duration::from_millis(100);
 /// How often the files are looked at where no sign comes: network file systems, links to other folders, a folder put
 /// in another's place. With [`SETTLE`] it stays within the second that a change may take.
 const POLL: Duration = Duration::from_millis(500);
+
+/// What `/health` calls the lists while they cannot be looked at: what is wrong with one of them is told beside.
+const READING: &str = "lists-reading";
 
 /// How many files of one fate a reason of `/health` shows; the rest are counted.
 const FILES_TOLD_MAX: usize = 3;
@@ -67,10 +70,9 @@ impl Reloader {
         let stirred = Arc::new(Notify::new());
         let mut watcher = watch(&self.folders(), &stirred);
         let mut prints = self.prints();
-        let mut clock = interval(CLOCK_CHECK);
-        clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut poll = interval(POLL);
-        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let [mut clock, mut poll] = [CLOCK_CHECK, POLL].map(every);
+        // They may have changed since the start read them.
+        self.read_lists();
         loop {
             let mut lists = None;
             let asked = tokio::select! {
@@ -79,10 +81,15 @@ impl Reloader {
                     continue;
                 }
                 read = self.reading.end() => {
+                    let failed = || "reading them has failed; they stay as they were".to_owned();
+                    self.health.degrade(READING, read.is_none().then(failed));
                     lists = read;
                     true
                 }
-                () = hangup.notified() => true,
+                () = hangup.notified() => {
+                    self.reading.forget();
+                    true
+                }
                 () = stirred.notified() => {
                     sleep(SETTLE).await;
                     false
@@ -162,7 +169,7 @@ impl Reloader {
     fn read_lists(&mut self) {
         let begun = self.reading.begin(&self.config.policy, self.pipeline.policy().bulk());
         if let Err(error) = begun {
-            self.health.degrade("lists", Some(format!("cannot be read: {error}; they stay as they were")));
+            self.health.degrade(READING, Some(format!("no thread can read them: {error}; they stay as they were")));
         }
     }
 
@@ -292,6 +299,13 @@ fn becomes_old(database: &LoadedDatabase, before: Timestamp, now: Timestamp) -> 
 fn print(file: PathBuf) -> Seen {
     let print = Print::of(&file);
     (file, print)
+}
+
+/// Ticks so often, and not in haste where it is late.
+fn every(period: Duration) -> Interval {
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }
 
 /// Watches folders for as long as the watcher lives; None where the machine cannot, which the poll makes up for.

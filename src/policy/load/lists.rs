@@ -96,21 +96,19 @@ impl<'a> Desk<'a> {
         (loaded, Bulk { lists, targets }, self.looked_at.into_iter().collect())
     }
 
-    /// Reads the operator's lists alone, and keeps what is good if `may_keep` says so once they are compiled. Returns them,
-    /// and why copies could not be kept.
+    /// Reads the operator's lists alone, and keeps what is good if `may_keep` says so, asked for each copy once all are
+    /// compiled. Returns them, and why copies could not be kept.
     pub(super) fn lists_alone(
         mut self,
         settings: &[ListSettings],
-        may_keep: impl FnOnce() -> bool,
+        may_keep: impl Fn() -> bool,
     ) -> (Bulk, Option<String>) {
         // What else there is to say is said by the load that puts them in force.
         let mut unsaid = Report::default();
         let (_, choices) = self.lists(settings, &mut unsaid);
         let lists = self.before.lists.follow(&choices);
-        if may_keep() {
-            for choice in &choices {
-                self.settled(&lists, choice, &mut unsaid);
-            }
+        for choice in choices.iter().take_while(|_| may_keep()) {
+            self.settled(&lists, choice, &mut unsaid);
         }
         (Bulk { lists, targets: self.before.targets.clone() }, self.copies.into_warnings())
     }
