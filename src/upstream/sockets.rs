@@ -108,7 +108,12 @@ impl Datagrams for Udp {
 #[allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test fails by panicking, and says what it skips")]
 mod tests {
     use std::collections::HashSet;
+    use std::future::poll_fn;
     use std::net::UdpSocket as Blocking;
+    use std::time::Duration;
+
+    use futures_util::future::poll_immediate;
+    use tokio::time::timeout;
 
     use super::*;
 
@@ -132,6 +137,30 @@ mod tests {
         let least = seen.iter().min().unwrap();
         let most = seen.iter().max().unwrap();
         assert!(seen.len() > 4 && most - least > 16, "{seen:?}");
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_datagrams_hears_of_errors_too() {
+        let server = Blocking::bind("127.0.0.1:0").unwrap();
+        let mut socket = System.udp(server.local_addr().unwrap()).unwrap();
+        let mut space = [0; 8];
+        for _ in 0..3 {
+            socket.send(b"query").unwrap();
+            let client = server.recv_from(&mut [0; 8]).unwrap().1;
+            server.send_to(b"answer", client).unwrap();
+            let mut buffer = ReadBuf::new(&mut space);
+            poll_fn(|context| socket.poll_receive(context, &mut buffer)).await.unwrap();
+            assert_eq!(buffer.filled(), b"answer");
+        }
+        let mut buffer = ReadBuf::new(&mut space);
+        let mut heard = poll_fn(|context| socket.poll_receive(context, &mut buffer));
+        assert!(poll_immediate(&mut heard).await.is_none());
+        drop((heard, server));
+        socket.send(b"query").unwrap();
+        let heard = poll_fn(|context| socket.poll_receive(context, &mut buffer));
+        let heard = timeout(Duration::from_secs(5), heard).await.unwrap();
+        assert_eq!(heard.unwrap_err().kind(), ErrorKind::ConnectionRefused);
+        assert!(poll_immediate(poll_fn(|context| socket.poll_receive(context, &mut buffer))).await.is_none(), "once");
     }
 
     #[tokio::test]
