@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::BytesMut;
-use jiff::Timestamp;
 
 use crate::answer::{Answer, Manner, Written};
 use crate::cache::{Cache, Found};
@@ -127,11 +126,6 @@ impl Regime {
 
     fn admit<'q>(&self, query: Query<'q>, by: Sight<'_>) -> Result<Permitted<'q>, Block<'_, 'q>> {
         self.policy.admit(query, by.view, by.now.wall, |order| self.count_trial(order, by))
-    }
-
-    /// Admits a query that has waited: what is in trial counted it before.
-    fn admit_again<'q>(&self, query: Query<'q>, view: View, now: Timestamp) -> Result<Permitted<'q>, Block<'_, 'q>> {
-        self.policy.admit(query, view, now, |_| {})
     }
 
     fn count_trial(&self, order: usize, by: Sight<'_>) {
@@ -673,7 +667,7 @@ impl Waiting {
     ) -> Written {
         let regime = pipeline.regime.load();
         let by = Sight::new(&regime, &self.client, pipeline.clock.now());
-        match regime.admit_again(self.permitted.query().clone(), by.view, by.now.wall) {
+        match regime.policy.admit_again(&self.permitted, by.view, by.now.wall) {
             Ok(permitted) => leave(by, permitted, out),
             Err(block) => pipeline.blocked(by, &block, out),
         }
@@ -687,6 +681,7 @@ mod tests {
     use std::path::Path;
     use std::task::{Context, Poll};
 
+    use jiff::Timestamp;
     use tokio::io::ReadBuf;
 
     use super::*;

@@ -44,6 +44,9 @@ pub struct Permitted<'q> {
     horizon: Option<Timestamp>,
     /// The orders in trial that would have blocked the question: they were told of already.
     trials: Trials,
+    /// The generation of the policy in which the question met no rule at all; there it meets none at any time. None: it
+    /// met one.
+    clear_in: Option<u64>,
 }
 
 impl<'q> Permitted<'q> {
@@ -64,7 +67,7 @@ impl<'q> Permitted<'q> {
 impl Permitted<'_> {
     /// Admits a query past every policy, for the tests of what comes behind it.
     pub(crate) fn for_tests(query: Query<'_>) -> Permitted<'_> {
-        Permitted { query, horizon: None, trials: Trials::default() }
+        Permitted { query, horizon: None, trials: Trials::default(), clear_in: None }
     }
 }
 
@@ -475,8 +478,29 @@ impl Policy {
         weighing.trials().since(&Trials::default(), trial);
         match weighing.winner() {
             Some(winner) => Err(self.block(query, winner, &weighing, true)),
-            None => Ok(Permitted { query, horizon: weighing.coming(), trials: weighing.trials() }),
+            None => {
+                let clear_in = (!weighing.met_any()).then(|| self.generation());
+                Ok(Permitted { query, horizon: weighing.coming(), trials: weighing.trials(), clear_in })
+            }
         }
+    }
+
+    /// Admits a question that has waited once more, or blocks it: [`Self::admit`], but for what is known already. Orders
+    /// in trial were told of before.
+    ///
+    /// # Errors
+    /// The [`Block`] that the client gets instead.
+    pub fn admit_again<'p, 'q>(
+        &'p self,
+        permitted: &'q Permitted<'_>,
+        view: View,
+        now: Timestamp,
+    ) -> Result<Permitted<'q>, Block<'p, 'q>> {
+        let query = permitted.query.borrowed();
+        if permitted.clear_in == Some(self.generation()) {
+            return Ok(Permitted { query, ..*permitted });
+        }
+        self.admit(query, view, now, |_| {})
     }
 
     /// What the names and addresses of a reply meet: to be kept beside it.

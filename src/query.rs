@@ -148,6 +148,13 @@ impl<'a> Query<'a> {
         Query { echo, qname, qtype, qclass: Qclass::IN }
     }
 
+    /// A borrowed view of the same query.
+    #[must_use]
+    pub fn borrowed(&self) -> Query<'_> {
+        let echo = Echo { question: Cow::Borrowed(&*self.echo.question), ..self.echo };
+        Query { echo, qname: self.qname.clone(), qtype: self.qtype, qclass: self.qclass }
+    }
+
     /// The same, borrowing nothing.
     #[must_use]
     pub fn into_owned(self) -> Query<'static> {
@@ -324,10 +331,14 @@ impl<'a> Reply<'a> {
 
     /// Sets every TTL from what it was. The edit is in place where the reply owns its octets.
     pub fn map_ttls(&mut self, mut ttl: impl FnMut(&Record<'_>) -> u32) {
-        let edits: Vec<_> = self.records().map(|record| (record.ttl_at, ttl(&record))).collect();
-        let octets = self.octets.to_mut();
+        // Most stay as they are: nothing is collected for them.
+        let edit = |record: Record<'_>| {
+            let ttl = ttl(&record).to_be_bytes();
+            (ttl != record.ttl_octets()).then_some((record.ttl_at, ttl))
+        };
+        let edits: Vec<_> = self.records().filter_map(edit).collect();
         for (at, ttl) in edits {
-            octets[at..at + 4].copy_from_slice(&ttl.to_be_bytes());
+            self.octets.to_mut()[at..at + 4].copy_from_slice(&ttl);
         }
     }
 }

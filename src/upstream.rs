@@ -220,12 +220,13 @@ impl Upstream {
         if servers.is_empty() {
             return Err(Failure::NoUpstream);
         }
-        if until <= Instant::now() {
+        let now = Instant::now();
+        if until <= now {
             return Err(Failure::Timeout);
         }
         let budget = Arc::new(Budget::new(UPSTREAM_QUERIES_MAX));
         let further = Arc::clone(&self.further_tries);
-        let race = Race::new(servers, Question::of(permitted), Arc::clone(&budget), further, until);
+        let race = Race::new(servers, Question::of(permitted), Arc::clone(&budget), further, [now, until]);
         let outcome = race.run(&self.heard_out).await;
         if budget.has_bitten() {
             over_budget();

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::hash::{Hash, Hasher};
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -22,18 +22,26 @@ pub(super) type Outcome = Result<(Reply<'static>, Findings), Failure>;
 
 /// One question, as the cache tells questions apart: QNAME, QTYPE, QCLASS, DO and CD.
 #[derive(Debug, Clone)]
-struct Key(Arc<Permitted<'static>>);
+struct Key {
+    permitted: Arc<Permitted<'static>>,
+    /// Of all that is compared: taken once, for the shard and for its table.
+    hash: u64,
+}
 
 impl Key {
-    fn fields(&self) -> (&[u8], Qtype, Qclass, bool, bool) {
-        let query = self.0.query();
-        (query.qname.as_wire(), query.qtype, query.qclass, query.echo.dnssec_ok(), query.echo.has(flag::CD))
+    fn new(permitted: &Arc<Permitted<'static>>, hasher: &RandomState) -> Self {
+        Self { permitted: Arc::clone(permitted), hash: hasher.hash_one(fields(permitted)) }
     }
+}
+
+fn fields<'q>(permitted: &'q Permitted<'_>) -> (&'q [u8], Qtype, Qclass, bool, bool) {
+    let query = permitted.query();
+    (query.qname.as_wire(), query.qtype, query.qclass, query.echo.dnssec_ok(), query.echo.has(flag::CD))
 }
 
 impl PartialEq for Key {
     fn eq(&self, other: &Self) -> bool {
-        self.fields() == other.fields()
+        self.hash == other.hash && fields(&self.permitted) == fields(&other.permitted)
     }
 }
 
@@ -41,7 +49,31 @@ impl Eq for Key {}
 
 impl Hash for Key {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.fields().hash(state);
+        state.write_u64(self.hash);
+    }
+}
+
+/// Takes the hash that a key has.
+#[derive(Debug, Default, Clone, Copy)]
+struct BroughtAlong(u64);
+
+impl BuildHasher for BroughtAlong {
+    type Hasher = Self;
+
+    fn build_hasher(&self) -> Self {
+        Self(0)
+    }
+}
+
+impl Hasher for BroughtAlong {
+    fn write(&mut self, _: &[u8]) {}
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
     }
 }
 
@@ -90,20 +122,19 @@ struct Sky {
     at_once_max: usize,
 }
 
-type Shard = Mutex<HashMap<Key, Flight, RandomState>>;
+type Shard = Mutex<HashMap<Key, Flight, BroughtAlong>>;
 
 impl Flights {
     /// At most `at_once_max` at a time; 0: no limit. A flight outlives its askers, so a bound on those is none on these.
     pub(super) fn new(at_once_max: usize) -> Self {
-        let hasher = RandomState::new();
-        let shards = (0..SHARDS).map(|_| Mutex::new(HashMap::with_hasher(hasher.clone()))).collect();
+        let (hasher, shards) = (RandomState::new(), (0..SHARDS).map(|_| Shard::default()).collect());
         Self(Arc::new(Sky { hasher, shards, under_way: AtomicUsize::new(0), at_once_max }))
     }
 
     /// Joins the flight for a question; where there is none, `depart` starts one with the ticket it is handed. None:
     /// too many are under way.
     pub(super) fn join(&self, permitted: &Arc<Permitted<'static>>, depart: impl FnOnce(Ticket)) -> Option<Flight> {
-        let key = Key(Arc::clone(permitted));
+        let key = Key::new(permitted, &self.0.hasher);
         let flight = match self.shard(&key).entry(key.clone()) {
             Entry::Occupied(under_way) => return Some(Flight { is_joined: true, ..under_way.get().clone() }),
             Entry::Vacant(place) => {
@@ -120,8 +151,9 @@ impl Flights {
         Some(flight)
     }
 
-    fn shard(&self, key: &Key) -> MutexGuard<'_, HashMap<Key, Flight, RandomState>> {
-        let number = self.0.hasher.hash_one(key) as usize % SHARDS;
+    fn shard(&self, key: &Key) -> MutexGuard<'_, HashMap<Key, Flight, BroughtAlong>> {
+        // By bits that the shard's own table makes little of: it uses the lowest and the highest.
+        let number = (key.hash >> 48) as usize % SHARDS;
         // A panic while it was held left the map whole: every change is one call.
         self.0.shards[number].lock().unwrap_or_else(PoisonError::into_inner)
     }

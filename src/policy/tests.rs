@@ -417,6 +417,26 @@ fn an_address_record_of_another_class_or_length_is_none() {
 }
 
 #[test]
+fn a_question_that_waited_is_admitted_by_what_holds_now() {
+    let world = View { country: None };
+    let dated = Order { effective: Some(at(10_000)), ..order("x", &["dated.example"]) };
+    let lists = [list("listed.example", Covers::Subtree, Effect::NxDomain)];
+    let before = policy(&[dated], &lists, &[exempt("listed.example", Some(at(20_000)), None)]);
+    let ordered = policy(&[order("x", &["clear.example"])], &[], &[]);
+    let after = ordered.next(at(0));
+    for (qname, blocked_from) in [("dated.example", 10_000), ("listed.example", 20_000), ("clear.example", i64::MAX)] {
+        let query = query(&name(qname));
+        let permitted = before.admit(query.clone(), world, at(0), |_| {}).unwrap();
+        for moment in [0, 9_999, 10_000, 19_999, 20_000] {
+            let again = before.admit_again(&permitted, world, at(moment)).is_ok();
+            assert_eq!(again, moment < blocked_from, "{qname} at {moment}");
+        }
+        let again = after.admit_again(&permitted, world, at(0)).is_ok();
+        assert_eq!(again, after.admit(query, world, at(0), |_| {}).is_ok(), "{qname} by another policy");
+    }
+}
+
+#[test]
 fn findings_of_an_address_carry_the_exemptions_of_its_owner_and_no_more() {
     let orders = [order_of_addresses("x", &["192.0.2.0/24", "192.0.2.7/32"])];
     let policy = policy(&orders, &[], &[exempt("b.example", None, Some("x")), exempt("c.example", None, None)]);

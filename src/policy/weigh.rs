@@ -61,6 +61,8 @@ pub(super) struct Weighing<'p> {
     ends: Option<Timestamp>,
     coming: Option<Timestamp>,
     trials: Trials,
+    /// Some rule was met, whatever came of it.
+    met_any: bool,
 }
 
 /// What stands between a rule and its effect.
@@ -82,7 +84,8 @@ pub(super) enum Bearing {
 
 impl<'p> Weighing<'p> {
     pub(super) fn new(policy: &'p Policy, view: View, now: Timestamp) -> Self {
-        Self { policy, view, now, order: None, list: None, ends: None, coming: None, trials: Trials::default() }
+        let (trials, met_any) = (Trials::default(), false);
+        Self { policy, view, now, order: None, list: None, ends: None, coming: None, trials, met_any }
     }
 
     /// Goes on where the question was admitted: what came to light then holds for the reply too.
@@ -147,7 +150,13 @@ impl<'p> Weighing<'p> {
         self.trials
     }
 
+    /// Whether any rule was met, whatever came of it.
+    pub(super) fn met_any(&self) -> bool {
+        self.met_any
+    }
+
     fn rule(&mut self, id: RuleId, labels: usize, same_name: impl Fn(&mut dyn FnMut(RuleId))) {
+        self.met_any = true;
         let compiled = &self.policy.compiled;
         let (bearing, exempt_until) = bearing(self.policy, id, self.view, self.now, same_name);
         let winner = |cause| Winner { cause, covers: compiled.index.rule(id).covers, labels, rule: id };

@@ -68,9 +68,8 @@ impl Race {
         question: Question,
         budget: Arc<Budget>,
         further: Arc<Semaphore>,
-        until: Instant,
+        [now, until]: [Instant; 2],
     ) -> Self {
-        let now = Instant::now();
         let enter = |server| Entrant { server, tries: 0, first_try: now, failed: false };
         Self {
             question: Arc::new(question),
@@ -87,7 +86,7 @@ impl Race {
 
     /// Runs to the first good answer, until every upstream has failed, or until the deadline: each try ends with it.
     pub(super) async fn run(mut self, heard_out: &Arc<Semaphore>) -> Result<Reply<'static>, Failure> {
-        self.start(0);
+        self.start(0, self.next_try);
         while !self.tries.is_empty() {
             let next = self.next_entrant();
             let moment = if next.is_some() { self.next_try } else { self.until };
@@ -129,8 +128,7 @@ impl Race {
         self.note(Failure::Timeout);
     }
 
-    fn start(&mut self, place: usize) {
-        let now = Instant::now();
+    fn start(&mut self, place: usize, now: Instant) {
         let entrant = &mut self.entrants[place];
         if entrant.tries == 0 {
             entrant.first_try = now;
@@ -174,7 +172,7 @@ impl Race {
     fn go_on(&mut self, next: Option<usize>) {
         self.impatient += 1;
         match next.filter(|_| self.budget.is_left()) {
-            Some(place) => self.start(place),
+            Some(place) => self.start(place, Instant::now()),
             None => self.next_try = self.until,
         }
     }
@@ -189,7 +187,7 @@ impl Race {
         }
         let untried = self.entrants.iter().position(|entrant| entrant.tries == 0);
         if let Some(untried) = untried.filter(|_| self.budget.is_left()) {
-            self.start(untried);
+            self.start(untried, Instant::now());
         }
     }
 

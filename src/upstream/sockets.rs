@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::unix::AsyncFd;
-use tokio::io::{Interest, ReadBuf, Ready};
+use tokio::io::{Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::{Connecting, Datagrams, Network, Stream};
@@ -35,42 +35,59 @@ impl Network for System {
     }
 }
 
-/// The socket has something to say.
-type Readiness = Pin<Box<dyn Future<Output = io::Result<Ready>> + Send>>;
+/// The socket has an error.
+type Trouble = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
 
 /// A connected UDP socket that hears of ICMP errors too: such an error makes the socket neither readable nor closed, and
 /// only a wait for [`Interest::ERROR`] sees it. Of room to send it does not hear: each datagram sent would wake it.
 struct Udp {
     socket: Arc<AsyncFd<Socket>>,
-    readiness: Option<Readiness>,
+    /// Waits for the next error while datagrams come and go: one wait serves them all.
+    trouble: Option<Trouble>,
 }
 
 impl Udp {
-    const INTEREST: Interest = Interest::READABLE.add(Interest::ERROR);
-
     #[allow(
         deprecated,
         reason = "what replaces it is unsafe, for descriptors that change hands; a Socket keeps its own"
     )]
     fn new(socket: Socket) -> io::Result<Self> {
-        Ok(Self { socket: Arc::new(AsyncFd::with_interest(socket, Self::INTEREST)?), readiness: None })
+        let interest = Interest::READABLE.add(Interest::ERROR);
+        Ok(Self { socket: Arc::new(AsyncFd::with_interest(socket, interest)?), trouble: None })
     }
 
-    fn poll_readiness(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Ready>> {
-        let readiness = self.readiness.get_or_insert_with(|| {
-            let socket = Arc::clone(&self.socket);
-            Box::pin(async move { Ok(socket.ready(Self::INTEREST).await?.ready()) })
-        });
-        let ready = ready!(readiness.as_mut().poll(context));
-        self.readiness = None;
-        Poll::Ready(ready)
+    /// Receives a datagram that is there, or is woken by the next.
+    fn poll_datagram(&self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        loop {
+            let mut readable = ready!(self.socket.poll_read_ready(context))?;
+            let read = readable.try_io(|socket| socket.get_ref().read(buffer.initialize_unfilled()));
+            if let Ok(received) = read {
+                return Poll::Ready(received.map(|length| buffer.advance(length)));
+            }
+        }
     }
 
-    /// The error that the socket has; [`ErrorKind::WouldBlock`] where it has none.
-    fn error(&self) -> io::Error {
-        let none = || ErrorKind::WouldBlock.into();
-        let taken = self.socket.try_io(Interest::ERROR, |socket| Err(socket.take_error()?.unwrap_or_else(none)));
-        taken.map_or_else(|error| error, |()| none())
+    /// The error that the socket has, or is woken by the next.
+    fn poll_trouble(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
+        loop {
+            let trouble = self.trouble.get_or_insert_with(|| {
+                let socket = Arc::clone(&self.socket);
+                Box::pin(async move { socket.ready(Interest::ERROR).await.map(|_| ()) })
+            });
+            let seen = ready!(trouble.as_mut().poll(context));
+            self.trouble = None;
+            if let Err(error) = seen {
+                return Poll::Ready(error);
+            }
+            // What was seen is forgotten where nothing is left of it.
+            let none = || ErrorKind::WouldBlock.into();
+            let taken = self.socket.try_io(Interest::ERROR, |socket| Err(socket.take_error()?.unwrap_or_else(none)));
+            if let Err::<(), _>(error) = taken
+                && error.kind() != ErrorKind::WouldBlock
+            {
+                return Poll::Ready(error);
+            }
+        }
     }
 }
 
@@ -80,17 +97,9 @@ impl Datagrams for Udp {
     }
 
     fn poll_receive(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        loop {
-            let ready = ready!(self.poll_readiness(context))?;
-            let read = |socket: &Socket| (&*socket).read(buffer.initialize_unfilled());
-            let received = match self.socket.try_io(Interest::READABLE, read) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock && ready.is_error() => Err(self.error()),
-                received => received.map(|length| buffer.advance(length)),
-            };
-            match received {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                received => return Poll::Ready(received),
-            }
+        match self.poll_datagram(context, buffer) {
+            Poll::Pending => self.poll_trouble(context).map(Err),
+            received => received,
         }
     }
 }
@@ -99,7 +108,12 @@ impl Datagrams for Udp {
 #[allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test fails by panicking, and says what it skips")]
 mod tests {
     use std::collections::HashSet;
+    use std::future::poll_fn;
     use std::net::UdpSocket as Blocking;
+    use std::time::Duration;
+
+    use futures_util::future::poll_immediate;
+    use tokio::time::timeout;
 
     use super::*;
 
@@ -123,6 +137,30 @@ mod tests {
         let least = seen.iter().min().unwrap();
         let most = seen.iter().max().unwrap();
         assert!(seen.len() > 4 && most - least > 16, "{seen:?}");
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_datagrams_hears_of_errors_too() {
+        let server = Blocking::bind("127.0.0.1:0").unwrap();
+        let mut socket = System.udp(server.local_addr().unwrap()).unwrap();
+        let mut space = [0; 8];
+        for _ in 0..3 {
+            socket.send(b"query").unwrap();
+            let client = server.recv_from(&mut [0; 8]).unwrap().1;
+            server.send_to(b"answer", client).unwrap();
+            let mut buffer = ReadBuf::new(&mut space);
+            poll_fn(|context| socket.poll_receive(context, &mut buffer)).await.unwrap();
+            assert_eq!(buffer.filled(), b"answer");
+        }
+        let mut buffer = ReadBuf::new(&mut space);
+        let mut heard = poll_fn(|context| socket.poll_receive(context, &mut buffer));
+        assert!(poll_immediate(&mut heard).await.is_none());
+        drop((heard, server));
+        socket.send(b"query").unwrap();
+        let heard = poll_fn(|context| socket.poll_receive(context, &mut buffer));
+        let heard = timeout(Duration::from_secs(5), heard).await.unwrap();
+        assert_eq!(heard.unwrap_err().kind(), ErrorKind::ConnectionRefused);
+        assert!(poll_immediate(poll_fn(|context| socket.poll_receive(context, &mut buffer))).await.is_none(), "once");
     }
 
     #[tokio::test]
