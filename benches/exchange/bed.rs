@@ -143,6 +143,11 @@ impl Product {
         }
     }
 
+    /// Ends it and waits until it has: its folder is then the next one's.
+    pub(crate) async fn end(mut self) -> Result<(), Failure> {
+        Ok(self.child.kill().await?)
+    }
+
     async fn serves(&mut self, log: &Path) -> Result<(), Failure> {
         let begun = Instant::now();
         while client::page(self.admin, "/health").await.is_err() {

@@ -59,6 +59,7 @@ pub(crate) async fn held(
     }
     let taken = resident_kib(product.pid()?)?.saturating_sub(before);
     drop(held);
+    product.end().await?;
     Ok(Some(Found { row, ours: Series(vec![taken as f64 / HELD as f64]), against: None }))
 }
 
