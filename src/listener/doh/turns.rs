@@ -85,12 +85,17 @@ impl<H: Future + Unpin> Future for Turns<H> {
     type Output = H::Output;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<H::Output> {
-        let turn = Turn::begin();
-        let polled = Pin::new(&mut self.http).poll(cx);
-        drop(turn);
-        if self.activity.end_turn() {
-            cx.waker().wake_by_ref();
+        // The second one writes what the first one answered. Requests that come even then wait for another poll, so
+        // that no client has the worker to itself.
+        for _ in 0..2 {
+            let turn = Turn::begin();
+            let polled = Pin::new(&mut self.http).poll(cx);
+            drop(turn);
+            if !self.activity.end_turn() || polled.is_ready() {
+                return polled;
+            }
         }
-        polled
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 }
