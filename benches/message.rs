@@ -8,7 +8,7 @@ use bailiwick::answer::{Answer, Manner};
 use bailiwick::dns::{HEADER_OCTETS, Name, Qclass, Qtype};
 use bailiwick::policy::load::{Files, LoadedOrder, Settings, load_in_hand};
 use bailiwick::policy::order::Order;
-use bailiwick::policy::{Findings, Permitted, Policy, View};
+use bailiwick::policy::{Findings, Policy, View};
 use bailiwick::query::{Freshness, Query, Reply, Transport};
 use bytes::BytesMut;
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -58,9 +58,11 @@ fn writing(criterion: &mut Criterion, names: &[Name]) {
     let (view, now) = (View { country: None }, Timestamp::UNIX_EPOCH);
     for opt in [Opt::Absent, Opt::Padded] {
         let title = |what: &str| if opt == Opt::Padded { format!("{what}, padded") } else { what.to_owned() };
-        let queries: Vec<_> = names.iter().map(|name| query(name, opt)).collect();
+        let octets: Vec<_> = names.iter().map(|name| query(name, opt)).collect();
         let replies: Vec<_> = names.iter().map(reply).collect();
-        let permitted: Vec<_> = queries.iter().filter_map(|octets| permitted(&policy, octets)).collect();
+        let queries = read(&octets);
+        let permitted: Vec<_> =
+            queries.iter().filter_map(|query| policy.admit(query, view, now, |_| {}).ok()).collect();
         let screened: Vec<_> = permitted
             .iter()
             .zip(&replies)
@@ -72,11 +74,9 @@ fn writing(criterion: &mut Criterion, names: &[Name]) {
             .collect();
         write(criterion, &title("answer, written, four addresses"), &screened, Answer::screened);
         let below: Vec<_> = (0..TURNS).map(|number| name(&format!("www.host-{number}.blocked.example"))).collect();
-        let queries: Vec<_> = below.iter().map(|name| query(name, opt)).collect();
-        let blocks: Vec<_> = queries
-            .iter()
-            .filter_map(|octets| policy.admit(Query::read(octets, Transport::Doh).ok()?, view, now, |_| {}).err())
-            .collect();
+        let octets: Vec<_> = below.iter().map(|name| query(name, opt)).collect();
+        let queries = read(&octets);
+        let blocks: Vec<_> = queries.iter().filter_map(|query| policy.admit(query, view, now, |_| {}).err()).collect();
         write(criterion, &title("answer, written, blocked"), &blocks, Answer::block);
     }
 }
@@ -126,9 +126,8 @@ fn policy() -> Policy {
     Policy::compile(&loaded, 1, Timestamp::UNIX_EPOCH).unwrap_or_else(|what| panic!("{what}"))
 }
 
-fn permitted<'a>(policy: &Policy, octets: &'a [u8]) -> Option<Permitted<'a>> {
-    let query = Query::read(octets, Transport::Doh).ok()?;
-    policy.admit(query, View { country: None }, Timestamp::UNIX_EPOCH, |_| {}).ok()
+fn read(queries: &[Vec<u8>]) -> Vec<Query<'_>> {
+    queries.iter().filter_map(|octets| Query::read(octets, Transport::Doh).ok()).collect()
 }
 
 /// A query for A.

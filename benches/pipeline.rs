@@ -109,7 +109,7 @@ fn report_reloads() {
         pipeline.install(policy);
         let (mut out, octets) = (BytesMut::new(), query(blocked, false));
         let query = Query::read(&octets, Transport::Dot).unwrap_or_else(|_| unreachable!("well formed"));
-        match pipeline.answer(&pipeline.client([127, 0, 0, 1].into(), None), query, now, &mut out) {
+        match pipeline.answer(&pipeline.client([127, 0, 0, 1].into(), None), &query, now, &mut out) {
             Progress::Answered(written) => assert_eq!(written.rcode, Rcode::NXDOMAIN, "{blocked}"),
             Progress::Waiting(_) => panic!("{blocked} is not blocked"),
         }
@@ -151,7 +151,7 @@ fn report_policy(loaded: &Policy) {
 fn is_clean(policy: &Policy, text: &str) -> bool {
     let Ok(name) = Name::from_text(text) else { return false };
     let now = Clock::system().now().wall;
-    policy.admit(Query::plain(name, Qtype::A), View { country: None }, now, |_| {}).is_ok()
+    policy.admit(&Query::plain(name, Qtype::A), View { country: None }, now, |_| {}).is_ok()
 }
 
 /// Times queries under a policy and under none, in turn; each round's difference counts. Without the policy every
@@ -195,7 +195,7 @@ fn answer_all(pipeline: &Arc<Pipeline>, queries: &[Vec<u8>], rcode: Rcode) -> Du
     for octets in queries {
         out.clear();
         let query = Query::read(octets, Transport::Dot).unwrap_or_else(|_| unreachable!("well formed"));
-        match pipeline.answer(&client, query, now, &mut out) {
+        match pipeline.answer(&client, &query, now, &mut out) {
             Progress::Answered(written) => assert_eq!(written.rcode, rcode),
             Progress::Waiting(_) => unreachable!("all of them are kept or blocked"),
         }
@@ -215,7 +215,7 @@ fn ask(criterion: &mut Criterion, title: &str, pipeline: &Arc<Pipeline>, query: 
             out.clear();
             let octets = turn.next().unwrap_or_else(|| unreachable!("a cycle"));
             let query = Query::read(octets, Transport::Dot).unwrap_or_else(|_| unreachable!("well formed"));
-            match pipeline.answer(&client, query, now, &mut out) {
+            match pipeline.answer(&client, &query, now, &mut out) {
                 Progress::Answered(written) => black_box(written),
                 Progress::Waiting(_) => unreachable!("all of them are kept or blocked"),
             }
@@ -295,7 +295,7 @@ fn keep(pipeline: &Pipeline, text: &str) {
     octets.extend_from_slice(&query.echo.question);
     octets.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 14, 16, 0, 4, 192, 0, 2, 7]);
     let mut reply = Reply::read(&octets, &name, Qtype::A, Qclass::IN).unwrap_or_else(|error| panic!("{error:?}"));
-    let permitted = policy.admit(query, View { country: None }, now.wall, |_| {});
+    let permitted = policy.admit(&query, View { country: None }, now.wall, |_| {});
     let permitted = permitted.unwrap_or_else(|_| panic!("{text} is blocked"));
     let findings = policy.find(&permitted, &reply);
     pipeline.cache().keep(&permitted, &mut reply, &findings, now.mono);

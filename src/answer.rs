@@ -349,7 +349,7 @@ mod tests {
     fn blocked(lines: &str, name: &str, qtype: Qtype) -> (Written, Message, Vec<u8>) {
         let policy = policy(lines);
         let query = query(name, qtype, Some(ASKED));
-        let block = policy.admit(query, View { country: None }, NOW.parse().unwrap(), |_| {}).unwrap_err();
+        let block = policy.admit(&query, View { country: None }, NOW.parse().unwrap(), |_| {}).unwrap_err();
         written(&Answer::block(&block), MANNER)
     }
 
@@ -443,7 +443,7 @@ mod tests {
         octets.extend(records);
         let policy = policy(lines);
         let (view, now) = (View { country: None }, NOW.parse().unwrap());
-        let permitted: Permitted<'_> = policy.admit(query, view, now, |_| {}).unwrap();
+        let permitted: Permitted<'_> = policy.admit(&query, view, now, |_| {}).unwrap();
         let reply = Reply::kept(&octets, freshness);
         let screened = policy.screen(&permitted, reply, &Findings::default(), view, now, |_| {}).unwrap();
         written(&Answer::screened(&screened), Manner { trust_ad: true, ..MANNER })

@@ -1,5 +1,4 @@
 //! The product in one function: [`Pipeline::answer`].
-#![allow(clippy::result_large_err, reason = "as in `policy`: either arm is one query on the stack")]
 
 mod client;
 mod flight;
@@ -124,7 +123,7 @@ impl Regime {
         }
     }
 
-    fn admit<'q>(&self, query: Query<'q>, by: Sight<'_>) -> Result<Permitted<'q>, Block<'_, 'q>> {
+    fn admit<'q>(&self, query: &'q Query<'q>, by: Sight<'_>) -> Result<Permitted<'q>, Block<'_, 'q>> {
         self.policy.admit(query, by.view, by.now.wall, |order| self.count_trial(order, by))
     }
 
@@ -220,27 +219,21 @@ impl Pipeline {
     }
 
     /// Answers a query: the answer is appended to `out`, unless an upstream has to be asked.
-    pub fn answer(self: &Arc<Self>, client: &Client, query: Query<'_>, now: Now, out: &mut BytesMut) -> Progress {
+    pub fn answer(self: &Arc<Self>, client: &Client, query: &Query<'_>, now: Now, out: &mut BytesMut) -> Progress {
         let regime = self.regime.load();
         let by = Sight::new(&regime, client, now);
         self.count(by, Event::Query(protocol(query.echo.transport)));
-        if let Some(local) = self.locals.special(&query) {
+        if let Some(local) = self.locals.special(query) {
             return self.leave(by, &Answer::local(&query.echo, &local), out);
         }
-        // Looked at where it stands, here and below: a query is large, and each move copies it.
-        let admitted = regime.admit(query, by);
-        let permitted = match &admitted {
+        let permitted = match regime.admit(query, by) {
             Ok(permitted) => permitted,
-            Err(block) => return Progress::Answered(self.blocked(by, block, out)),
+            Err(block) => return Progress::Answered(self.blocked(by, &block, out)),
         };
         if let Some(local) = Local::for_type(permitted.query()) {
             return self.leave(by, &Answer::local(&permitted.query().echo, &local), out);
         }
-        // Taken and put back, not borrowed: a closure would carry and move the query.
-        let mut scratch = SCRATCH.take();
-        let progress = self.answer_permitted(client, by, permitted, &mut scratch, out);
-        SCRATCH.set(scratch);
-        progress
+        SCRATCH.with_borrow_mut(|scratch| self.answer_permitted(client, by, &permitted, scratch, out))
     }
 
     /// Answers what policy has nothing against, from the cache or an upstream.
@@ -266,8 +259,8 @@ impl Pipeline {
             }
             // A refresh has failed a moment ago: nobody is asked (RFC 8767 §5).
             Found::Expired { at_once: true } => self.stale_or(Failure::Timeout, by, permitted, scratch, out),
-            Found::Expired { at_once: false } => self.ask(client, by, permitted.clone(), true, scratch, out),
-            Found::Nothing => self.ask(client, by, permitted.clone(), false, scratch, out),
+            Found::Expired { at_once: false } => self.ask(client, by, permitted, true, scratch, out),
+            Found::Nothing => self.ask(client, by, permitted, false, scratch, out),
         }
     }
 
@@ -304,7 +297,7 @@ impl Pipeline {
         let policy = self.policy();
         let (qtype, message) = (made::qtype_of(address), made::address(name, address, PLANTED_TTL));
         let query = Query::plain(name.clone(), qtype);
-        let Ok(permitted) = policy.admit(query, View { country: None }, now.wall, |_| {}) else { return };
+        let Ok(permitted) = policy.admit(&query, View { country: None }, now.wall, |_| {}) else { return };
         let Ok(mut reply) = Reply::read(&message, name, qtype, Qclass::IN) else { return };
         let findings = policy.find(&permitted, &reply);
         self.cache.keep(&permitted, &mut reply, &findings, now.mono);
@@ -385,8 +378,8 @@ impl Pipeline {
         }
         let query = Query::plain(question.name.clone(), question.qtype);
         let country = question.client.and_then(|client| policy.place(client).0);
-        let Ok(permitted) = policy.admit(query, View { country }, question.at, |_| {}) else { return explanation };
-        let permitted = Arc::new(permitted.into_owned());
+        let Ok(permitted) = policy.admit(&query, View { country }, question.at, |_| {}) else { return explanation };
+        let permitted = Arc::new(permitted.detached());
         let flight = self.flight(&permitted, self.clock.now());
         let outcome = match &flight {
             Some(flight) => flight.outcome().await,
@@ -476,7 +469,7 @@ impl Pipeline {
         self: &Arc<Self>,
         client: &Client,
         by: Sight<'_>,
-        permitted: Permitted<'_>,
+        permitted: &Permitted<'_>,
         stale: bool,
         scratch: &mut Vec<u8>,
         out: &mut BytesMut,
@@ -485,7 +478,7 @@ impl Pipeline {
             return self.leave(by, &Answer::local(&permitted.query().echo, &Local::not_cached()), out);
         }
         self.count(by, Event::CacheMiss);
-        let permitted = Arc::new(permitted.into_owned());
+        let permitted = Arc::new(permitted.detached());
         let flight = |place| Some((place, self.flight(&permitted, by.now)?));
         let Some((place, flight)) = self.take_place().and_then(flight) else {
             self.telemetry.count(Event::Bound(Bound::InFlight));
@@ -502,7 +495,7 @@ impl Pipeline {
     }
 
     fn refresh(self: &Arc<Self>, permitted: &Permitted<'_>, now: Now) {
-        let event = match self.flight(&Arc::new(permitted.clone().into_owned()), now) {
+        let event = match self.flight(&Arc::new(permitted.detached()), now) {
             Some(_) => Event::CacheRefresh,
             None => Event::Bound(Bound::InFlight),
         };
@@ -740,7 +733,7 @@ mod tests {
 
     fn ask(pipeline: &Arc<Pipeline>, name: &str) -> Progress {
         let client = pipeline.client([127, 0, 0, 1].into(), None);
-        pipeline.answer(&client, query(name), pipeline.clock().now(), &mut BytesMut::new())
+        pipeline.answer(&client, &query(name), pipeline.clock().now(), &mut BytesMut::new())
     }
 
     fn rcode(progress: &Progress) -> Option<Rcode> {
@@ -902,7 +895,7 @@ mod tests {
             [telemetry.block_counter("order", "milan").total(), telemetry.trial_counter("rome").total()]
         };
         let ask = |client: &Client, name| {
-            rcode(&pipeline.answer(client, query(name), pipeline.clock().now(), &mut BytesMut::new()))
+            rcode(&pipeline.answer(client, &query(name), pipeline.clock().now(), &mut BytesMut::new()))
         };
         let pass = pipeline.register_probe(local, italy);
         let probe = pipeline.probe_client(local).unwrap();

@@ -1,8 +1,4 @@
 //! Admits a query and screens a reply: the sole maker of [`Permitted`], [`Screened`] and [`Block`].
-#![allow(
-    clippy::result_large_err,
-    reason = "either arm is one query on the stack of whoever answers it; a box would be an allocation for each block"
-)]
 
 mod compile;
 pub mod explain;
@@ -37,9 +33,9 @@ use weigh::{Trials, Weighing, Winner};
 
 /// A query that may be answered from the cache or forwarded. Proves that the *question* was admitted; the reply is
 /// screened for each asker all the same.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Permitted<'q> {
-    query: Query<'q>,
+    query: Held<'q>,
     /// The first moment from which an order will block the question.
     horizon: Option<Timestamp>,
     /// The orders in trial that would have blocked the question: they were told of already.
@@ -49,25 +45,37 @@ pub struct Permitted<'q> {
     clear_in: Option<u64>,
 }
 
-impl<'q> Permitted<'q> {
+/// A query where it stands: it is large, and each move would copy it.
+#[derive(Debug)]
+enum Held<'q> {
+    /// Where it was read.
+    Lent(&'q Query<'q>),
+    /// By itself: who asked may be gone before the answer comes.
+    Owned(Box<Query<'static>>),
+}
+
+impl Permitted<'_> {
     /// The question that was admitted.
     #[must_use]
-    pub fn query(&self) -> &Query<'q> {
-        &self.query
+    pub fn query(&self) -> &Query<'_> {
+        match &self.query {
+            Held::Lent(query) => query,
+            Held::Owned(query) => query,
+        }
     }
 
     /// The same, borrowing nothing.
     #[must_use]
-    pub fn into_owned(self) -> Permitted<'static> {
-        Permitted { query: self.query.into_owned(), ..self }
+    pub fn detached(&self) -> Permitted<'static> {
+        Permitted { query: Held::Owned(Box::new(self.query().detached())), ..*self }
     }
 }
 
 #[cfg(test)]
 impl Permitted<'_> {
     /// Admits a query past every policy, for the tests of what comes behind it.
-    pub(crate) fn for_tests(query: Query<'_>) -> Permitted<'_> {
-        Permitted { query, horizon: None, trials: Trials::default(), clear_in: None }
+    pub(crate) fn for_tests(query: Query<'static>) -> Permitted<'static> {
+        Permitted { query: Held::Owned(Box::new(query)), horizon: None, trials: Trials::default(), clear_in: None }
     }
 }
 
@@ -105,7 +113,7 @@ pub const BLOCK_TTL_MAX: u32 = 60;
 /// A query that is answered with an order's or a list's effect instead.
 #[derive(Debug, Clone)]
 pub struct Block<'p, 'q> {
-    query: Query<'q>,
+    query: &'q Query<'q>,
     cause: Cause,
     effect: Effect,
     soa_labels: Option<usize>,
@@ -128,7 +136,7 @@ impl<'q> Block<'_, 'q> {
     /// The query it answers.
     #[must_use]
     pub fn query(&self) -> &Query<'q> {
-        &self.query
+        self.query
     }
 
     /// Whose rule it was.
@@ -468,7 +476,7 @@ impl Policy {
     /// The [`Block`] that the client gets instead.
     pub fn admit<'p, 'q>(
         &'p self,
-        query: Query<'q>,
+        query: &'q Query<'q>,
         view: View,
         now: Timestamp,
         trial: impl FnMut(usize),
@@ -480,6 +488,7 @@ impl Policy {
             Some(winner) => Err(self.block(query, winner, &weighing, true)),
             None => {
                 let clear_in = (!weighing.met_any()).then(|| self.generation());
+                let query = Held::Lent(query);
                 Ok(Permitted { query, horizon: weighing.coming(), trials: weighing.trials(), clear_in })
             }
         }
@@ -496,9 +505,9 @@ impl Policy {
         view: View,
         now: Timestamp,
     ) -> Result<Permitted<'q>, Block<'p, 'q>> {
-        let query = permitted.query.borrowed();
+        let query = permitted.query();
         if permitted.clear_in == Some(self.generation()) {
-            return Ok(Permitted { query, ..*permitted });
+            return Ok(Permitted { query: Held::Lent(query), ..*permitted });
         }
         self.admit(query, view, now, |_| {})
     }
@@ -508,7 +517,7 @@ impl Policy {
     pub fn find(&self, permitted: &Permitted<'_>, reply: &Reply<'_>) -> Findings {
         let mut met = Vec::new();
         let mut position = 0u16;
-        self.leads(&permitted.query.qname, reply, |lead| {
+        self.leads(&permitted.query().qname, reply, |lead| {
             self.compiled.meet_lead(&lead, |rule| {
                 if met.len() <= FINDINGS_MAX {
                     met.push(Finding { rule, name: position });
@@ -549,14 +558,14 @@ impl Policy {
         match &findings.met {
             Met::Nothing if self.knows(findings) => {}
             Met::These(met) if self.knows(findings) => weighing.findings(met),
-            _ => self.leads(&permitted.query.qname, &reply, |lead| weighing.lead(&lead)),
+            _ => self.leads(&permitted.query().qname, &reply, |lead| weighing.lead(&lead)),
         }
         weighing.trials().since(&permitted.trials, trial);
         if let Some(winner) = weighing.winner() {
-            return Err(self.block(permitted.query.clone(), winner, &weighing, false));
+            return Err(self.block(permitted.query(), winner, &weighing, false));
         }
         let ttl_max = weighing.coming().map(|moment| seconds_until(moment, now));
-        Ok(Screened { query: &permitted.query, reply, ttl_max })
+        Ok(Screened { query: permitted.query(), reply, ttl_max })
     }
 
     /// Calls `each` with what a reply leads to and the rules are about: addresses only where a rule is.
@@ -566,13 +575,13 @@ impl Policy {
 
     fn block<'p, 'q>(
         &'p self,
-        query: Query<'q>,
+        query: &'q Query<'q>,
         winner: Winner,
         weighing: &Weighing<'_>,
         hit_qname: bool,
     ) -> Block<'p, 'q> {
         let (ede, text) = match winner.cause {
-            Cause::Order(number) => (Ede::CENSORED, self.compiled.orders[number].text_for(&query)),
+            Cause::Order(number) => (Ede::CENSORED, self.compiled.orders[number].text_for(query)),
             Cause::List(number) => (Ede::BLOCKED, self.compiled.lists[number].text.as_str()),
         };
         let effect = self.effect(winner);

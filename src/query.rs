@@ -43,12 +43,6 @@ pub struct Echo<'a> {
 }
 
 impl Echo<'_> {
-    /// The same, keeping its own copy of the question.
-    #[must_use]
-    pub fn into_owned(self) -> Echo<'static> {
-        Echo { question: Cow::Owned(self.question.into_owned()), ..self }
-    }
-
     /// Whether a bit of [`flag`] is set in the query.
     #[must_use]
     pub const fn has(&self, bit: u16) -> bool {
@@ -148,17 +142,11 @@ impl<'a> Query<'a> {
         Query { echo, qname, qtype, qclass: Qclass::IN }
     }
 
-    /// A borrowed view of the same query.
-    #[must_use]
-    pub fn borrowed(&self) -> Query<'_> {
-        let echo = Echo { question: Cow::Borrowed(&*self.echo.question), ..self.echo };
-        Query { echo, qname: self.qname.clone(), qtype: self.qtype, qclass: self.qclass }
-    }
-
     /// The same, borrowing nothing.
     #[must_use]
-    pub fn into_owned(self) -> Query<'static> {
-        Query { echo: self.echo.into_owned(), qname: self.qname, qtype: self.qtype, qclass: self.qclass }
+    pub fn detached(&self) -> Query<'static> {
+        let echo = Echo { question: Cow::Owned(self.echo.question.to_vec()), ..self.echo };
+        Query { echo, qname: self.qname.clone(), qtype: self.qtype, qclass: self.qclass }
     }
 }
 

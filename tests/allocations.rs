@@ -120,7 +120,7 @@ fn keep(pipeline: &Pipeline, name: &str, target: Option<&str>, address: [u8; 4])
     octets.extend([0, 0, 14, 16].repeat(5));
     let mut reply = Reply::read(&octets, &name, Qtype::A, Qclass::IN).unwrap();
     let query = Query::plain(name, Qtype::A);
-    let permitted = policy.admit(query, View { country: None }, now.wall, |_| {}).unwrap();
+    let permitted = policy.admit(&query, View { country: None }, now.wall, |_| {}).unwrap();
     let findings: Findings = policy.find(&permitted, &reply);
     pipeline.cache().keep(&permitted, &mut reply, &findings, now.mono);
 }
@@ -145,7 +145,7 @@ fn allocations(pipeline: &Arc<Pipeline>, octets: &[u8], transport: Transport, wa
     let mut ask = || {
         out.clear();
         let query = pipeline.read(octets, transport).unwrap();
-        match pipeline.answer(&client, query, now, &mut out) {
+        match pipeline.answer(&client, &query, now, &mut out) {
             Progress::Answered(written) => assert_eq!(written.rcode, wanted),
             Progress::Waiting(_) => panic!("not known"),
         }
@@ -177,7 +177,7 @@ fn telling_whose_request_it_is_allocates_nothing() {
             let peer = SocketAddr::from(([127, 0, 0, 1], 4711));
             assert!(pipeline.probe_client(peer).is_none());
             let query = Query::read(&octets, Transport::Doh).unwrap();
-            assert!(matches!(pipeline.answer(&client, query, now, &mut out), Progress::Answered(_)));
+            assert!(matches!(pipeline.answer(&client, &query, now, &mut out), Progress::Answered(_)));
         };
         ask();
         assert_eq!(measure(ask).count_total, 0, "{value}");
@@ -198,7 +198,7 @@ fn a_reply_whose_addresses_meet_nothing_is_looked_through_without_allocation() {
     octets.extend(b"\xc0\x0c\0\x41\0\x01\0\0\x0e\x10\0\x0b\0\x01\0\0\x04\0\x04\xc0\0\x02\x07");
     octets.extend(b"\xc0\x0c\0\x01\0\x01\0\0\x0e\x10\0\x04\xc0\0\x02\x07");
     let reply = Reply::read(&octets, &name, Qtype::HTTPS, Qclass::IN).unwrap();
-    let permitted = policy.admit(query, View { country: None }, pipeline.clock().now().wall, |_| {}).unwrap();
+    let permitted = policy.admit(&query, View { country: None }, pipeline.clock().now().wall, |_| {}).unwrap();
     assert_eq!(measure(|| drop(policy.find(&permitted, &reply))).count_total, 0);
 }
 

@@ -169,7 +169,7 @@ impl Ask for Desk {
     ) -> Result<Step<impl Future<Output = (BytesMut, Written)> + Send + use<>>, Refusal> {
         let pipeline = &self.shared.pipeline;
         let client = &asker.unwrap_or(&self.peer).client;
-        match pipeline.read(message, Transport::Doh) {
+        match &pipeline.read(message, Transport::Doh) {
             Ok(query) => {
                 let now = turns::now(|| pipeline.clock().now());
                 let mut buffer = Buffer::lend();
@@ -181,7 +181,7 @@ impl Ask for Desk {
             }
             Err(Malformed::Fault(fault)) => {
                 let mut buffer = Buffer::lend();
-                let written = pipeline.fault(&fault, &mut buffer.0);
+                let written = pipeline.fault(fault, &mut buffer.0);
                 Ok(Step::Answered(buffer.0.split().freeze(), written))
             }
             Err(Malformed::Short) => Err(Refusal::Short),

@@ -49,13 +49,13 @@ impl Host for Guest {
 
     fn answer(&self, message: &[u8], now: Now, out: &mut BytesMut) -> Step {
         let pipeline = &self.shared.pipeline;
-        match pipeline.read(message, Transport::Dot) {
+        match &pipeline.read(message, Transport::Dot) {
             Ok(query) => match pipeline.answer(&self.asker.client, query, now, out) {
                 Progress::Answered(_) => Step::Answered,
                 Progress::Waiting(waiting) => Step::Waiting(Box::pin(finish(waiting))),
             },
             Err(Malformed::Fault(fault)) => {
-                let _ = pipeline.fault(&fault, out);
+                let _ = pipeline.fault(fault, out);
                 Step::Answered
             }
             // There is no ID to answer under; and answering a response is how packet loops begin.

@@ -141,7 +141,7 @@ impl Policy {
         let (view, mut explanation) = self.blank(question);
         let mut weighing = Weighing::new(self, view, question.at);
         let mut seen = self.seen(&Lead::Name(&question.name), view, question.at);
-        self.leads(&permitted.query.qname, reply, |lead| {
+        self.leads(&permitted.query().qname, reply, |lead| {
             weighing.lead(&lead);
             seen.extend(self.seen(&lead, view, question.at));
         });

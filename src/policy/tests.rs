@@ -191,7 +191,8 @@ fn decide(
     kept: bool,
 ) -> (Decided, Vec<usize>) {
     let mut trials = vec![];
-    let decided = match policy.admit(query(qname), view, now, |order| trials.push(order)) {
+    let query = query(qname);
+    let decided = match policy.admit(&query, view, now, |order| trials.push(order)) {
         Err(block) => Decided::blocked(&block),
         Ok(permitted) => {
             let findings = if kept { policy.find(&permitted, reply) } else { Findings::default() };
@@ -348,7 +349,8 @@ fn a_block_says_what_it_is_and_then_holds() {
         &[],
     );
     let errors = |qname: &str| {
-        let block = policy.admit(query(&name(qname)), NOBODY, at(0), |_| {}).unwrap_err();
+        let query = query(&name(qname));
+        let block = policy.admit(&query, NOBODY, at(0), |_| {}).unwrap_err();
         let (errors, count) = block.errors();
         errors[..count].iter().map(|(code, text)| (code.0, (*text).to_owned())).collect::<Vec<_>>()
     };
@@ -426,13 +428,13 @@ fn a_question_that_waited_is_admitted_by_what_holds_now() {
     let after = ordered.next(at(0));
     for (qname, blocked_from) in [("dated.example", 10_000), ("listed.example", 20_000), ("clear.example", i64::MAX)] {
         let query = query(&name(qname));
-        let permitted = before.admit(query.clone(), world, at(0), |_| {}).unwrap();
+        let permitted = before.admit(&query, world, at(0), |_| {}).unwrap();
         for moment in [0, 9_999, 10_000, 19_999, 20_000] {
             let again = before.admit_again(&permitted, world, at(moment)).is_ok();
             assert_eq!(again, moment < blocked_from, "{qname} at {moment}");
         }
         let again = after.admit_again(&permitted, world, at(0)).is_ok();
-        assert_eq!(again, after.admit(query, world, at(0), |_| {}).is_ok(), "{qname} by another policy");
+        assert_eq!(again, after.admit(&query, world, at(0), |_| {}).is_ok(), "{qname} by another policy");
     }
 }
 

@@ -168,7 +168,7 @@ mod tests {
         let judged = questions.map(|question| {
             let query = Query::read(question.octets(), Transport::Dot).unwrap();
             let mut out = BytesMut::new();
-            let _ = match policy.admit(query, View { country: None }, now, |_| {}) {
+            let _ = match policy.admit(&query, View { country: None }, now, |_| {}) {
                 Ok(permitted) => Answer::local(&permitted.query().echo, &Local::not_cached()).write(MANNER, &mut out),
                 Err(block) => Answer::block(&block).write(MANNER, &mut out),
             };
@@ -236,7 +236,7 @@ mod tests {
         let (policy, now) = (policy(&other), "2026-11-22T00:00:00Z".parse().unwrap());
         let question = sample::of(&policy, 0, now).remove(0);
         let query = Query::read(question.octets(), Transport::Dot).unwrap();
-        let block = policy.admit(query, View { country: None }, now, |_| {}).unwrap_err();
+        let block = policy.admit(&query, View { country: None }, now, |_| {}).unwrap_err();
         let mut out = BytesMut::new();
         let _ = Answer::block(&block).write(MANNER, &mut out);
         for (goes_first, outcome) in [(true, "right"), (false, "wrong")] {

@@ -137,9 +137,9 @@ impl<'s> Stage<'s> {
             script: self.script.clone(),
             troubles: self.troubles.clone(),
         };
-        let progress = match pipeline.read(&ask.octets, ask.transport) {
+        let progress = match &pipeline.read(&ask.octets, ask.transport) {
             Ok(query) => pipeline.answer(&client, query, pipeline.clock().now(), &mut out),
-            Err(Malformed::Fault(fault)) => Progress::Answered(pipeline.fault(&fault, &mut out)),
+            Err(Malformed::Fault(fault)) => Progress::Answered(pipeline.fault(fault, &mut out)),
             Err(Malformed::Short | Malformed::Response) => return report.judge(None),
         };
         match progress {
