@@ -124,6 +124,8 @@ pub trait Datagrams: Send {
     fn send(&mut self, octets: &[u8]) -> io::Result<()>;
     /// Receives one datagram. Who waits is woken by those that a later [`Self::send`] brings about, too.
     fn poll_receive(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>>;
+    /// Nothing more is expected: what is there already may stay until the next comes, unlooked for.
+    fn expect_nothing(&mut self) {}
 }
 
 /// A connected TCP socket.

@@ -272,7 +272,12 @@ impl State {
                 Query::Done(_) | Query::Gone => None,
             };
             return match heard {
-                Some(heard) => self.settle(nth, Ok(Some(heard))),
+                Some(heard) => {
+                    self.settle(nth, Ok(Some(heard)));
+                    if self.outstanding == 0 {
+                        self.socket.expect_nothing();
+                    }
+                }
                 // It cannot be read, or comes late, or twice. Who guesses meets such an ID too seldom to gain by it.
                 None => count(&counters.mismatches),
             };
