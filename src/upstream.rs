@@ -44,12 +44,12 @@ pub use race::{TRIES_PER_SERVER_MAX, UPSTREAM_QUERIES_MAX};
 pub use sockets::System;
 pub use system::SYSTEM_RESOLVERS_MAX;
 
-use exchange::Budget;
+use exchange::{Budget, Errand};
 use loops::Nonces;
 use ports::SOCKETS_PER_WORKER_MAX;
 use question::Question;
 use race::Race;
-use server::Server;
+use server::{Server, Servers};
 use system::Follower;
 
 /// `[upstream] resolvers`.
@@ -226,11 +226,11 @@ impl Upstream {
         if until <= now {
             return Err(Failure::Timeout);
         }
-        let budget = Arc::new(Budget::new(UPSTREAM_QUERIES_MAX));
+        let budget = Budget::new(UPSTREAM_QUERIES_MAX);
+        let errand = Arc::new(Errand { question: Question::of(permitted), budget });
         let further = Arc::clone(&self.further_tries);
-        let race = Race::new(servers, Question::of(permitted), Arc::clone(&budget), further, [now, until]);
-        let outcome = race.run(&self.heard_out).await;
-        if budget.has_bitten() {
+        let outcome = Race::new(servers, Arc::clone(&errand), further, [now, until]).run(&self.heard_out).await;
+        if errand.budget.has_bitten() {
             over_budget();
         }
         outcome
@@ -260,9 +260,9 @@ impl Upstream {
 
     /// Whom to ask, the likeliest first. Resolvers that are down are left out while others are up, and those that
     /// are ourselves while others are there.
-    fn in_order_of_preference(&self) -> Vec<Arc<Server>> {
+    fn in_order_of_preference(&self) -> Servers {
         let servers = self.servers.load();
-        let narrowed = |keep: &dyn Fn(&Server) -> bool| -> Vec<Arc<Server>> {
+        let narrowed = |keep: &dyn Fn(&Server) -> bool| -> Servers {
             servers.iter().filter(|server| keep(server)).cloned().collect()
         };
         let mut chosen = narrowed(&|server| !server.is_loop() && server.is_up());

@@ -1,17 +1,16 @@
 //! The tries for one client query: who is asked when, and whose answer counts.
 
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use smallvec::SmallVec;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
-use super::exchange::{self, Budget};
-use super::question::Question;
-use super::server::Server;
+use super::exchange::{End, Errand, Exchange};
+use super::server::{Server, Servers};
 use crate::dns::Rcode;
 use crate::query::{Failure, Reply};
 
@@ -30,21 +29,20 @@ struct Try {
     /// The place of its upstream among the entrants.
     place: usize,
     since: Instant,
-    outcome: Pin<Box<dyn Future<Output = Result<Reply<'static>, Failure>> + Send>>,
+    exchange: Exchange,
     /// Its place beside the latest of its query.
     _beside: Option<OwnedSemaphorePermit>,
 }
 
 /// Upstreams asked for the same thing; the first good answer wins.
 pub(super) struct Race {
-    question: Arc<Question>,
+    errand: Arc<Errand>,
     until: Instant,
-    budget: Arc<Budget>,
     /// Places for tries beside the latest.
     further: Arc<Semaphore>,
-    entrants: Vec<Entrant>,
+    entrants: SmallVec<[Entrant; 1]>,
     /// At most as many as the budget has queries.
-    tries: Vec<Try>,
+    tries: SmallVec<[Try; 1]>,
     /// The most telling failure so far.
     failure: Option<Failure>,
     /// Tries made because those before were silent.
@@ -64,20 +62,18 @@ struct Entrant {
 impl Race {
     /// `servers` in the order in which they are to be asked; at least one.
     pub(super) fn new(
-        servers: Vec<Arc<Server>>,
-        question: Question,
-        budget: Arc<Budget>,
+        servers: Servers,
+        errand: Arc<Errand>,
         further: Arc<Semaphore>,
         [now, until]: [Instant; 2],
     ) -> Self {
         let enter = |server| Entrant { server, tries: 0, first_try: now, failed: false };
         Self {
-            question: Arc::new(question),
+            errand,
             until,
-            budget,
             further,
             entrants: servers.into_iter().map(enter).collect(),
-            tries: Vec::new(),
+            tries: SmallVec::new(),
             failure: None,
             impatient: 0,
             next_try: now,
@@ -104,18 +100,19 @@ impl Race {
     }
 
     /// What the next try comes to that ends, and whose it was. None: none ends before `moment`.
-    async fn next_end(&mut self, moment: Instant) -> Option<(usize, Result<Reply<'static>, Failure>)> {
-        let tries = &mut self.tries;
+    async fn next_end(&mut self, moment: Instant) -> Option<(usize, End)> {
+        let Self { tries, entrants, errand, .. } = self;
         let ended = poll_fn(|context| {
-            let ended =
-                tries.iter_mut().enumerate().find_map(|(nth, each)| match each.outcome.as_mut().poll(context) {
+            let ended = tries.iter_mut().enumerate().find_map(|(nth, each)| {
+                match each.exchange.poll(context, &entrants[each.place].server, errand) {
                     Poll::Ready(outcome) => Some((nth, outcome)),
                     Poll::Pending => None,
-                });
+                }
+            });
             ended.map_or(Poll::Pending, |(nth, outcome)| Poll::Ready((tries.swap_remove(nth), outcome)))
         });
         let (ended, outcome) = timeout_at(moment, ended).await.ok()?;
-        self.entrants[ended.place].server.remember(&self.question, ended.since, &outcome);
+        self.entrants[ended.place].server.remember(&self.errand.question, ended.since, &outcome);
         Some((ended.place, outcome))
     }
 
@@ -123,7 +120,7 @@ impl Race {
     fn time_out(&mut self) {
         let silence = Err(Failure::Timeout);
         for each in self.tries.drain(..) {
-            self.entrants[each.place].server.remember(&self.question, each.since, &silence);
+            self.entrants[each.place].server.remember(&self.errand.question, each.since, &silence);
         }
         self.note(Failure::Timeout);
     }
@@ -139,11 +136,9 @@ impl Race {
                 0 => entrant.server.patience(),
                 made => NEXT_TRY * 2u32.saturating_pow(made - 1),
             };
-        let (server, question) = (Arc::clone(&entrant.server), Arc::clone(&self.question));
-        let budget = Arc::clone(&self.budget);
-        let outcome = Box::pin(async move { exchange::ask(&server, &question, &budget).await });
+        let exchange = Exchange::begin(&entrant.server, &self.errand);
         let _beside = self.make_room();
-        self.tries.push(Try { place, since: now, outcome, _beside });
+        self.tries.push(Try { place, since: now, exchange, _beside });
     }
 
     /// A place for a try beside those under way. Where none is left, those end: they were silent so far.
@@ -171,7 +166,7 @@ impl Race {
     /// The tries so far are silent.
     fn go_on(&mut self, next: Option<usize>) {
         self.impatient += 1;
-        match next.filter(|_| self.budget.is_left()) {
+        match next.filter(|_| self.errand.budget.is_left()) {
             Some(place) => self.start(place, Instant::now()),
             None => self.next_try = self.until,
         }
@@ -186,7 +181,7 @@ impl Race {
             return;
         }
         let untried = self.entrants.iter().position(|entrant| entrant.tries == 0);
-        if let Some(untried) = untried.filter(|_| self.budget.is_left()) {
+        if let Some(untried) = untried.filter(|_| self.errand.budget.is_left()) {
             self.start(untried, Instant::now());
         }
     }
@@ -198,6 +193,9 @@ impl Race {
     /// The others learn from it. Their tries go on for a while, because only what comes of them tells a slow upstream
     /// from a dead one.
     fn won_by(mut self, winner: usize, heard_out: &Arc<Semaphore>) {
+        if self.entrants.len() == 1 && self.tries.is_empty() {
+            return;
+        }
         let now = Instant::now();
         for (place, entrant) in self.entrants.iter().enumerate() {
             if place == winner || entrant.tries == 0 {
