@@ -19,6 +19,7 @@ pub mod report;
 mod tests;
 mod weigh;
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -58,8 +59,8 @@ impl<'q> Permitted<'q> {
 
     /// The same, borrowing nothing.
     #[must_use]
-    pub fn into_owned(self) -> Permitted<'static> {
-        Permitted { query: self.query.into_owned(), ..self }
+    pub fn to_static(&self) -> Permitted<'static> {
+        Permitted { query: self.query.to_static(), ..*self }
     }
 }
 
@@ -492,15 +493,14 @@ impl Policy {
     /// The [`Block`] that the client gets instead.
     pub fn admit_again<'p, 'q>(
         &'p self,
-        permitted: &'q Permitted<'_>,
+        permitted: &'q Permitted<'q>,
         view: View,
         now: Timestamp,
-    ) -> Result<Permitted<'q>, Block<'p, 'q>> {
-        let query = permitted.query.borrowed();
+    ) -> Result<Cow<'q, Permitted<'q>>, Block<'p, 'q>> {
         if permitted.clear_in == Some(self.generation()) {
-            return Ok(Permitted { query, ..*permitted });
+            return Ok(Cow::Borrowed(permitted));
         }
-        self.admit(query, view, now, |_| {})
+        self.admit(permitted.query.borrowed(), view, now, |_| {}).map(Cow::Owned)
     }
 
     /// What the names and addresses of a reply meet: to be kept beside it.

@@ -45,8 +45,8 @@ pub struct Echo<'a> {
 impl Echo<'_> {
     /// The same, keeping its own copy of the question.
     #[must_use]
-    pub fn into_owned(self) -> Echo<'static> {
-        Echo { question: Cow::Owned(self.question.into_owned()), ..self }
+    pub fn to_static(&self) -> Echo<'static> {
+        Echo { question: Cow::Owned(self.question.to_vec()), ..*self }
     }
 
     /// Whether a bit of [`flag`] is set in the query.
@@ -155,10 +155,10 @@ impl<'a> Query<'a> {
         Query { echo, qname: self.qname.clone(), qtype: self.qtype, qclass: self.qclass }
     }
 
-    /// The same, borrowing nothing.
+    /// The same, borrowing nothing. Made in one piece: a query is large, and each move copies it.
     #[must_use]
-    pub fn into_owned(self) -> Query<'static> {
-        Query { echo: self.echo.into_owned(), qname: self.qname, qtype: self.qtype, qclass: self.qclass }
+    pub fn to_static(&self) -> Query<'static> {
+        Query { echo: self.echo.to_static(), qname: self.qname.clone(), qtype: self.qtype, qclass: self.qclass }
     }
 }
 

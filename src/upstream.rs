@@ -228,10 +228,13 @@ impl Upstream {
         }
         let budget = Budget::new(UPSTREAM_QUERIES_MAX);
         let errand = Arc::new(Errand { question: Question::of(permitted), budget });
-        let further = Arc::clone(&self.further_tries);
-        let outcome = Race::new(servers, Arc::clone(&errand), further, [now, until]).run(&self.heard_out).await;
-        if errand.budget.has_bitten() {
+        let mut race = Race::new(servers, errand, Arc::clone(&self.further_tries), [now, until]);
+        let outcome = race.run().await;
+        if race.is_over_budget() {
             over_budget();
+        }
+        if race.is_under_way() {
+            race.hear_out(&self.heard_out);
         }
         outcome
     }

@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use super::exchange::{End, Errand, Exchange};
 use super::server::{Server, Servers};
 use crate::dns::Rcode;
-use crate::query::{Failure, Reply};
+use crate::query::Failure;
 
 /// The most upstream queries for one client query: tries, those over TCP and those without OPT together. What NXNS
 /// and TC loops feed on (attacks.md).
@@ -81,14 +81,14 @@ impl Race {
     }
 
     /// Runs to the first good answer, until every upstream has failed, or until the deadline: each try ends with it.
-    pub(super) async fn run(mut self, heard_out: &Arc<Semaphore>) -> Result<Reply<'static>, Failure> {
+    pub(super) async fn run(&mut self) -> End {
         self.start(0, self.next_try);
         while !self.tries.is_empty() {
             let next = self.next_entrant();
             let moment = if next.is_some() { self.next_try } else { self.until };
             match self.next_end(moment).await {
                 Some((place, Ok(reply))) => {
-                    self.won_by(place, heard_out);
+                    self.won_by(place);
                     return Ok(reply);
                 }
                 Some((place, Err(failure))) => self.failed(place, failure),
@@ -190,13 +190,8 @@ impl Race {
         self.failure = Some(self.failure.map_or(failure, |known| more_telling(known, failure)));
     }
 
-    /// The others learn from it. Their tries go on for a while, because only what comes of them tells a slow upstream
-    /// from a dead one.
-    fn won_by(mut self, winner: usize, heard_out: &Arc<Semaphore>) {
-        if self.entrants.len() == 1 && self.tries.is_empty() {
-            return;
-        }
-        let now = Instant::now();
+    /// The others learn from it.
+    fn won_by(&self, winner: usize) {
         for (place, entrant) in self.entrants.iter().enumerate() {
             if place == winner || entrant.tries == 0 {
                 continue;
@@ -204,18 +199,29 @@ impl Race {
             if entrant.failed {
                 entrant.server.corrected();
             } else {
-                entrant.server.slower_than(now - entrant.first_try);
+                entrant.server.slower_than(entrant.first_try.elapsed());
             }
         }
-        if !self.tries.is_empty()
-            && let Ok(permit) = Arc::clone(heard_out).try_acquire_owned()
-        {
-            tokio::spawn(async move {
-                while !self.tries.is_empty() && self.next_end(self.until).await.is_some() {}
-                self.time_out();
-                drop(permit);
-            });
-        }
+    }
+
+    /// Whether more would have been asked than the budget had.
+    pub(super) fn is_over_budget(&self) -> bool {
+        self.errand.budget.has_bitten()
+    }
+
+    /// Whether it was won while others were still being asked.
+    pub(super) fn is_under_way(&self) -> bool {
+        !self.tries.is_empty()
+    }
+
+    /// The tries under way go on for a while, because only what comes of them tells a slow upstream from a dead one.
+    pub(super) fn hear_out(mut self, places: &Arc<Semaphore>) {
+        let Ok(permit) = Arc::clone(places).try_acquire_owned() else { return };
+        tokio::spawn(async move {
+            while self.is_under_way() && self.next_end(self.until).await.is_some() {}
+            self.time_out();
+            drop(permit);
+        });
     }
 }
 
