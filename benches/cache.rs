@@ -100,7 +100,7 @@ fn look_ups(criterion: &mut Criterion) {
 fn keeping(criterion: &mut Criterion) {
     let cache = cache();
     let (octets, reply) = (message(1, false), reply(1));
-    let permitted = with_permitted(&octets, |permitted| permitted.detached());
+    let permitted = with_permitted(&octets, |permitted| permitted.to_static());
     criterion.bench_function("keep", |bench| {
         bench.iter_batched(
             || reply.clone(),

@@ -379,7 +379,7 @@ impl Pipeline {
         let query = Query::plain(question.name.clone(), question.qtype);
         let country = question.client.and_then(|client| policy.place(client).0);
         let Ok(permitted) = policy.admit(&query, View { country }, question.at, |_| {}) else { return explanation };
-        let permitted = Arc::new(permitted.detached());
+        let permitted = Arc::new(permitted.to_static());
         let flight = self.flight(&permitted, self.clock.now());
         let outcome = match &flight {
             Some(flight) => flight.outcome().await,
@@ -478,7 +478,7 @@ impl Pipeline {
             return self.leave(by, &Answer::local(&permitted.query().echo, &Local::not_cached()), out);
         }
         self.count(by, Event::CacheMiss);
-        let permitted = Arc::new(permitted.detached());
+        let permitted = Arc::new(permitted.to_static());
         let flight = |place| Some((place, self.flight(&permitted, by.now)?));
         let Some((place, flight)) = self.take_place().and_then(flight) else {
             self.telemetry.count(Event::Bound(Bound::InFlight));
@@ -495,7 +495,7 @@ impl Pipeline {
     }
 
     fn refresh(self: &Arc<Self>, permitted: &Permitted<'_>, now: Now) {
-        let event = match self.flight(&Arc::new(permitted.detached()), now) {
+        let event = match self.flight(&Arc::new(permitted.to_static()), now) {
             Some(_) => Event::CacheRefresh,
             None => Event::Bound(Bound::InFlight),
         };
@@ -507,10 +507,11 @@ impl Pipeline {
     fn flight(self: &Arc<Self>, permitted: &Arc<Permitted<'static>>, now: Now) -> Option<Flight> {
         self.flights.join(permitted, |ticket| {
             let (pipeline, permitted) = (Arc::clone(self), Arc::clone(permitted));
-            tokio::spawn(async move {
+            // Boxed: the runtime moves a task several times, and aligns the memory of a large one at great cost.
+            tokio::spawn(Box::pin(async move {
                 let outcome = pipeline.fetch(&permitted, now).await;
                 ticket.land(outcome);
-            });
+            }));
         })
     }
 
@@ -642,7 +643,7 @@ impl Waiting {
     }
 
     fn with_reply(&self, pipeline: &Pipeline, reply: Reply<'_>, findings: Findings, out: &mut BytesMut) -> Written {
-        self.decided_again(pipeline, out, |by, permitted, out| pipeline.screen(by, &permitted, reply, findings, out))
+        self.decided_again(pipeline, out, |by, permitted, out| pipeline.screen(by, permitted, reply, findings, out))
     }
 
     fn with_failure(&self, pipeline: &Pipeline, failure: Failure, out: &mut BytesMut) -> Written {
@@ -656,12 +657,12 @@ impl Waiting {
         &self,
         pipeline: &Pipeline,
         out: &mut BytesMut,
-        leave: impl FnOnce(Sight<'_>, Permitted<'_>, &mut BytesMut) -> Written,
+        leave: impl FnOnce(Sight<'_>, &Permitted<'_>, &mut BytesMut) -> Written,
     ) -> Written {
         let regime = pipeline.regime.load();
         let by = Sight::new(&regime, &self.client, pipeline.clock.now());
         match regime.policy.admit_again(&self.permitted, by.view, by.now.wall) {
-            Ok(permitted) => leave(by, permitted, out),
+            Ok(permitted) => leave(by, &permitted, out),
             Err(block) => pipeline.blocked(by, &block, out),
         }
     }

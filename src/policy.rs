@@ -66,8 +66,8 @@ impl Permitted<'_> {
 
     /// The same, borrowing nothing.
     #[must_use]
-    pub fn detached(&self) -> Permitted<'static> {
-        Permitted { query: Held::Owned(Box::new(self.query().detached())), ..*self }
+    pub fn to_static(&self) -> Permitted<'static> {
+        Permitted { query: Held::Owned(Box::new(self.query().to_static())), ..*self }
     }
 }
 
@@ -547,7 +547,7 @@ impl Policy {
     /// The [`Block`] that the client gets instead.
     pub fn screen<'p, 'q, 'r>(
         &'p self,
-        permitted: &'q Permitted<'q>,
+        permitted: &'q Permitted<'_>,
         reply: Reply<'r>,
         findings: &Findings,
         view: View,

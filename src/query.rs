@@ -144,7 +144,7 @@ impl<'a> Query<'a> {
 
     /// The same, borrowing nothing.
     #[must_use]
-    pub fn detached(&self) -> Query<'static> {
+    pub fn to_static(&self) -> Query<'static> {
         let echo = Echo { question: Cow::Owned(self.echo.question.to_vec()), ..self.echo };
         Query { echo, qname: self.qname.clone(), qtype: self.qtype, qclass: self.qclass }
     }

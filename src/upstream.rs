@@ -44,12 +44,12 @@ pub use race::{TRIES_PER_SERVER_MAX, UPSTREAM_QUERIES_MAX};
 pub use sockets::System;
 pub use system::SYSTEM_RESOLVERS_MAX;
 
-use exchange::Budget;
+use exchange::{Budget, Errand};
 use loops::Nonces;
 use ports::SOCKETS_PER_WORKER_MAX;
 use question::Question;
 use race::Race;
-use server::Server;
+use server::{Server, Servers};
 use system::Follower;
 
 /// `[upstream] resolvers`.
@@ -124,6 +124,8 @@ pub trait Datagrams: Send {
     fn send(&mut self, octets: &[u8]) -> io::Result<()>;
     /// Receives one datagram. Who waits is woken by those that a later [`Self::send`] brings about, too.
     fn poll_receive(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>>;
+    /// Nothing more is expected: what is there already may stay until the next comes, unlooked for.
+    fn expect_nothing(&mut self) {}
 }
 
 /// A connected TCP socket.
@@ -224,12 +226,15 @@ impl Upstream {
         if until <= now {
             return Err(Failure::Timeout);
         }
-        let budget = Arc::new(Budget::new(UPSTREAM_QUERIES_MAX));
-        let further = Arc::clone(&self.further_tries);
-        let race = Race::new(servers, Question::of(permitted), Arc::clone(&budget), further, [now, until]);
-        let outcome = race.run(&self.heard_out).await;
-        if budget.has_bitten() {
+        let budget = Budget::new(UPSTREAM_QUERIES_MAX);
+        let errand = Arc::new(Errand { question: Question::of(permitted), budget });
+        let mut race = Race::new(servers, errand, Arc::clone(&self.further_tries), [now, until]);
+        let outcome = race.run().await;
+        if race.is_over_budget() {
             over_budget();
+        }
+        if race.is_under_way() {
+            race.hear_out(&self.heard_out);
         }
         outcome
     }
@@ -258,9 +263,9 @@ impl Upstream {
 
     /// Whom to ask, the likeliest first. Resolvers that are down are left out while others are up, and those that
     /// are ourselves while others are there.
-    fn in_order_of_preference(&self) -> Vec<Arc<Server>> {
+    fn in_order_of_preference(&self) -> Servers {
         let servers = self.servers.load();
-        let narrowed = |keep: &dyn Fn(&Server) -> bool| -> Vec<Arc<Server>> {
+        let narrowed = |keep: &dyn Fn(&Server) -> bool| -> Servers {
             servers.iter().filter(|server| keep(server)).cloned().collect()
         };
         let mut chosen = narrowed(&|server| !server.is_loop() && server.is_up());

@@ -38,7 +38,7 @@ impl Ask {
         octets.extend([0, 1, 0, 0, 0, 0, 0, u8::from(!self.opt.is_empty())]);
         octets.extend(self.question());
         octets.extend(&self.opt);
-        Permitted::for_tests(Query::read(&octets, Transport::Dot).unwrap().detached())
+        Permitted::for_tests(Query::read(&octets, Transport::Dot).unwrap().to_static())
     }
 
     pub(super) fn reply(&self, rcode: Rcode, answer: &[Rr], authority: &[Rr]) -> Reply<'static> {

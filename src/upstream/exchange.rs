@@ -1,13 +1,24 @@
 //! One question put to one upstream over UDP, then over TCP where the answer is cut short.
 
+use std::future::ready;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::task::{Context, Poll, ready};
 
 use super::counters::count;
+use super::ports::{self, Awaited};
 use super::question::{Heard, Question};
 use super::server::Server;
 use crate::dns::Rcode;
 use crate::query::{Failure, Reply};
+
+/// A question of a client's, and what may still be spent on it.
+#[derive(Debug)]
+pub(super) struct Errand {
+    pub(super) question: Question,
+    pub(super) budget: Budget,
+}
 
 /// Upstream queries that may still be sent for one client query.
 #[derive(Debug)]
@@ -44,15 +55,50 @@ impl Budget {
     }
 }
 
-/// Asks `server`, without a deadline of its own.
-///
-/// # Errors
-/// Why there is no good answer; [`Failure::Overloaded`] where the budget ended before anything was known.
-pub(super) async fn ask(server: &Server, question: &Arc<Question>, budget: &Budget) -> Result<Reply<'static>, Failure> {
-    let mut heard = ask_once(server, question, true, budget).await?;
+/// What asking one upstream comes to: why there is no good answer, if there is none; [`Failure::Overloaded`] where the
+/// budget ended before anything was known.
+pub(super) type End = Result<Reply<'static>, Failure>;
+
+/// A question put to one upstream, without a deadline of its own.
+pub(super) enum Exchange {
+    /// Over UDP, which is as far as nearly all go.
+    Asked(Awaited),
+    /// On from there. Boxed: the others need no room for it.
+    GoesOn(Pin<Box<dyn Future<Output = End> + Send>>),
+}
+
+impl Exchange {
+    /// Sends the question.
+    pub(super) fn begin(server: &Server, errand: &Arc<Errand>) -> Self {
+        match over_udp(server, errand, true) {
+            Ok(awaited) => Self::Asked(awaited),
+            Err(failure) => Self::GoesOn(Box::pin(ready(Err(failure)))),
+        }
+    }
+
+    /// What it comes to, of the server and errand that it was begun with.
+    pub(super) fn poll(&mut self, context: &mut Context<'_>, server: &Arc<Server>, errand: &Arc<Errand>) -> Poll<End> {
+        loop {
+            match self {
+                Self::Asked(awaited) => match ready!(Pin::new(awaited).poll(context)) {
+                    // That it answers is remembered with how long it took.
+                    Ok(Some(Heard::Good(reply))) => return Poll::Ready(Ok(reply)),
+                    outcome => {
+                        *self = Self::GoesOn(Box::pin(go_on(Arc::clone(server), Arc::clone(errand), outcome)));
+                    }
+                },
+                Self::GoesOn(rest) => return rest.as_mut().poll(context),
+            }
+        }
+    }
+}
+
+/// What comes behind the first outcome over UDP.
+async fn go_on(server: Arc<Server>, errand: Arc<Errand>, outcome: ports::Outcome) -> End {
+    let mut heard = whole(&server, &errand, true, outcome).await?;
     if let Heard::Error(Rcode::FORMERR | Rcode::NOTIMP) = heard {
         // RFC 6891 §7: a server from before EDNS says so to an OPT; without one it may answer.
-        heard = match ask_once(server, question, false, budget).await {
+        heard = match ask_without_edns(&server, &errand).await {
             Err(Failure::Overloaded) => heard,
             retried => retried?,
         };
@@ -65,33 +111,35 @@ pub(super) async fn ask(server: &Server, question: &Arc<Question>, budget: &Budg
     }
 }
 
-async fn ask_once(server: &Server, question: &Arc<Question>, edns: bool, budget: &Budget) -> Result<Heard, Failure> {
-    match over_udp(server, question, edns, budget).await? {
-        // Boxed: most tries need no room for it.
-        Heard::Truncated => Box::pin(server.lines.ask(server, question, edns, budget)).await,
-        heard => Ok(heard),
-    }
+async fn ask_without_edns(server: &Server, errand: &Arc<Errand>) -> Result<Heard, Failure> {
+    let outcome = over_udp(server, errand, false)?.await;
+    whole(server, errand, false, outcome).await
 }
 
-async fn over_udp(server: &Server, question: &Arc<Question>, edns: bool, budget: &Budget) -> Result<Heard, Failure> {
-    if !budget.spend() {
+/// Over UDP. What the network says at once is remembered.
+fn over_udp(server: &Server, errand: &Arc<Errand>, edns: bool) -> Result<Awaited, Failure> {
+    if !errand.budget.spend() {
         return Err(Failure::Overloaded);
     }
     count(&server.counters.queries);
-    let outcome = match server.ports.ask(question, edns) {
-        Ok(awaited) => awaited.await,
-        Err(error) => Err(error),
-    };
-    match outcome {
-        Ok(Some(heard)) => {
-            server.heard();
-            Ok(heard)
-        }
-        Ok(None) => Ok(Heard::Truncated),
-        Err(error) => {
-            server.refused(error);
-            Err(Failure::Network)
-        }
+    server.ports.ask(errand, edns).map_err(|error| {
+        server.refused(error);
+        Failure::Network
+    })
+}
+
+/// What was heard over UDP; over TCP, where that is cut short or too many guessed at it.
+async fn whole(server: &Server, errand: &Errand, edns: bool, outcome: ports::Outcome) -> Result<Heard, Failure> {
+    let heard = outcome.map_err(|error| {
+        server.refused(error);
+        Failure::Network
+    })?;
+    if heard.is_some() {
+        server.heard();
+    }
+    match heard {
+        Some(Heard::Truncated) | None => server.lines.ask(server, &errand.question, edns, &errand.budget).await,
+        Some(heard) => Ok(heard),
     }
 }
 

@@ -79,6 +79,12 @@ impl Health {
         (!was_up).then_some(Change::Up)
     }
 
+    /// A good answer came, and took so long.
+    pub(super) fn answered(&mut self, took: Duration, now: Instant) -> Option<Change> {
+        self.measured(took);
+        self.heard(now)
+    }
+
     /// A good answer took so long.
     pub(super) fn measured(&mut self, took: Duration) {
         self.round_trip = Some(self.round_trip.map_or(took, |usual| (usual * (SMOOTHING - 1) + took) / SMOOTHING));

@@ -24,7 +24,7 @@ use std::mem;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -34,7 +34,8 @@ use tokio::io::ReadBuf;
 use tokio::time::{Instant, sleep_until};
 
 use super::counters::{Counters, count};
-use super::question::{Heard, Question, random_id};
+use super::exchange::Errand;
+use super::question::{Heard, random_id};
 use super::{Datagrams, Network};
 
 /// The most sockets that a worker draws from for one upstream; fewer where descriptors are few. Beside them there are
@@ -61,6 +62,9 @@ const DATAGRAMS_PER_TURN: usize = 16;
 thread_local! {
     /// Where a worker receives datagrams: neither a socket nor a query that waits holds a buffer.
     static SPACE: RefCell<[u8; DATAGRAM_OCTETS_MAX]> = const { RefCell::new([0; DATAGRAM_OCTETS_MAX]) };
+
+    /// Where it writes those that it sends.
+    static MESSAGE: RefCell<BytesMut> = RefCell::default();
 }
 
 /// What came of a query: what was heard; None, where too many guessed at it; or the network's error.
@@ -98,10 +102,10 @@ impl Ports {
     ///
     /// # Errors
     /// Of the machine, and what ICMP brought meanwhile.
-    pub(super) fn ask(&self, question: &Arc<Question>, edns: bool) -> Result<Awaited, ErrorKind> {
+    pub(super) fn ask(&self, errand: &Arc<Errand>, edns: bool) -> Result<Awaited, ErrorKind> {
         let port = self.draw().map_err(|error| error.kind())?;
-        let nth = port.state().send(question, edns)?;
-        Ok(Awaited { port, nth })
+        let nth = port.state().send(errand, edns)?;
+        Ok(Awaited { port, nth: Some(nth) })
     }
 
     /// The socket at a random place of the pool, a fresh one where that takes no more: the fewer queries there are, the
@@ -153,7 +157,7 @@ struct State {
 /// Where a query stands.
 enum Query {
     /// It is outstanding, and its asker may be waiting already.
-    Out(Arc<Question>, Option<Waker>),
+    Out(Arc<Errand>, Option<Waker>),
     /// Its asker has not seen yet what came of it.
     Done(Outcome),
     /// Nobody waits for it any more.
@@ -163,28 +167,26 @@ enum Query {
 /// A query's outcome, waited for. When dropped, nobody waits.
 pub(super) struct Awaited {
     port: Arc<Port>,
-    nth: usize,
+    /// None: its outcome was told.
+    nth: Option<usize>,
 }
 
 impl Future for Awaited {
     type Output = Outcome;
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Outcome> {
-        let query = &mut self.port.state().queries[self.nth];
-        match mem::replace(query, Query::Gone) {
-            Query::Out(question, _) => {
-                *query = Query::Out(question, Some(context.waker().clone()));
-                Poll::Pending
-            }
-            Query::Done(outcome) => Poll::Ready(outcome),
-            Query::Gone => Poll::Pending,
-        }
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Outcome> {
+        let Some(nth) = self.nth else { return Poll::Pending };
+        let outcome = ready!(self.port.state().poll_outcome(nth, context));
+        self.nth = None;
+        Poll::Ready(outcome)
     }
 }
 
 impl Drop for Awaited {
     fn drop(&mut self) {
-        self.port.state().give_up(self.nth);
+        if let Some(nth) = self.nth {
+            self.port.state().give_up(nth);
+        }
     }
 }
 
@@ -212,11 +214,14 @@ impl State {
     }
 
     /// Sends a question under an ID of its own; which query of this socket it is.
-    fn send(&mut self, question: &Arc<Question>, edns: bool) -> Result<usize, ErrorKind> {
+    fn send(&mut self, errand: &Arc<Errand>, edns: bool) -> Result<usize, ErrorKind> {
         let id = self.free_id();
-        let mut message = BytesMut::with_capacity(question.octets());
-        question.write(id, edns, &mut message);
-        match self.socket.send(&message) {
+        let sent = MESSAGE.with_borrow_mut(|message| {
+            message.clear();
+            errand.question.write(id, edns, message);
+            self.socket.send(message)
+        });
+        match sent {
             // For want of room the datagram is lost, as many are on their way; the next try makes up for it.
             Err(error) if error.kind() != ErrorKind::WouldBlock => {
                 self.fail(error.kind());
@@ -225,7 +230,7 @@ impl State {
             _ => {}
         }
         self.ids.push(id);
-        self.queries.push(Query::Out(Arc::clone(question), None));
+        self.queries.push(Query::Out(Arc::clone(errand), None));
         self.outstanding += 1;
         Ok(self.queries.len() - 1)
     }
@@ -268,11 +273,16 @@ impl State {
         let id = octets.first_chunk().map_or(0, |octets| u16::from_be_bytes(*octets));
         if let Some(nth) = self.ids.iter().position(|known| *known == id) {
             let heard = match &self.queries[nth] {
-                Query::Out(question, _) => question.read(id, octets),
+                Query::Out(errand, _) => errand.question.read(id, octets),
                 Query::Done(_) | Query::Gone => None,
             };
             return match heard {
-                Some(heard) => self.settle(nth, Ok(Some(heard))),
+                Some(heard) => {
+                    self.settle(nth, Ok(Some(heard)));
+                    if self.outstanding == 0 {
+                        self.socket.expect_nothing();
+                    }
+                }
                 // It cannot be read, or comes late, or twice. Who guesses meets such an ID too seldom to gain by it.
                 None => count(&counters.mismatches),
             };
@@ -305,6 +315,20 @@ impl State {
             self.queries[nth] = Query::Done(outcome);
             self.outstanding -= 1;
             asker.into_iter().for_each(Waker::wake);
+        }
+    }
+
+    /// What came of a query that was not told yet; `context` hears of it.
+    fn poll_outcome(&mut self, nth: usize, context: &mut Context<'_>) -> Poll<Outcome> {
+        match &mut self.queries[nth] {
+            Query::Out(_, asker) => {
+                *asker = Some(context.waker().clone());
+                Poll::Pending
+            }
+            told => match mem::replace(told, Query::Gone) {
+                Query::Done(outcome) => Poll::Ready(outcome),
+                Query::Out(..) | Query::Gone => Poll::Pending,
+            },
         }
     }
 
@@ -352,6 +376,8 @@ mod tests {
     use super::*;
     use crate::dns::{Name, Qtype};
     use crate::upstream::Connecting;
+    use crate::upstream::exchange::Budget;
+    use crate::upstream::question::Question;
 
     /// A network whose sockets do as they are told.
     #[derive(Debug, Clone, Default)]
@@ -453,8 +479,13 @@ mod tests {
         }
     }
 
-    fn question() -> Arc<Question> {
-        Arc::new(Question::plain(Name::from_text("a.example").unwrap(), Qtype::A))
+    fn question() -> Arc<Errand> {
+        asking("a.example")
+    }
+
+    fn asking(name: &str) -> Arc<Errand> {
+        let question = Question::plain(Name::from_text(name).unwrap(), Qtype::A);
+        Arc::new(Errand { question, budget: Budget::new(1) })
     }
 
     /// Has the tasks of the sockets look at what came.
@@ -585,7 +616,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_answer_goes_to_the_query_of_its_id() {
         let (bench, ports, counters) = Bench::new();
-        let other = Arc::new(Question::plain(Name::from_text("b.example").unwrap(), Qtype::A));
+        let other = asking("b.example");
         let mut first = ask_on_first(&ports, 2);
         let port = Arc::clone(&first[0].port);
         let mut odd = std::iter::repeat_with(|| ports.ask(&other, true).unwrap())

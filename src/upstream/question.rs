@@ -5,7 +5,7 @@ use rand::Rng as _;
 
 use crate::dns::edns::Opt;
 use crate::dns::message::{self, Header, flag};
-use crate::dns::{HEADER_OCTETS, Name, Qclass, Qtype, Rcode};
+use crate::dns::{Name, Qclass, Qtype, Rcode};
 use crate::policy::Permitted;
 use crate::query::{NotAReply, Reply};
 
@@ -56,12 +56,6 @@ impl Question {
     /// A question of our own.
     pub(super) const fn plain(qname: Name, qtype: Qtype) -> Self {
         Self { qname, qtype, qclass: Qclass::IN, dnssec_ok: false, checking_disabled: false }
-    }
-
-    /// As many octets as [`Self::write`] appends at most.
-    pub(super) fn octets(&self) -> usize {
-        const OPT_OCTETS: usize = 11;
-        HEADER_OCTETS + self.qname.as_wire().len() + 4 + OPT_OCTETS
     }
 
     /// Appends the message to `out`; with `edns`, it ends in an OPT without options.

@@ -1,19 +1,18 @@
 //! The tries for one client query: who is asked when, and whose answer counts.
 
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use smallvec::SmallVec;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
-use super::exchange::{self, Budget};
-use super::question::Question;
-use super::server::Server;
+use super::exchange::{End, Errand, Exchange};
+use super::server::{Server, Servers};
 use crate::dns::Rcode;
-use crate::query::{Failure, Reply};
+use crate::query::Failure;
 
 /// The most upstream queries for one client query: tries, those over TCP and those without OPT together. What NXNS
 /// and TC loops feed on (attacks.md).
@@ -30,21 +29,20 @@ struct Try {
     /// The place of its upstream among the entrants.
     place: usize,
     since: Instant,
-    outcome: Pin<Box<dyn Future<Output = Result<Reply<'static>, Failure>> + Send>>,
+    exchange: Exchange,
     /// Its place beside the latest of its query.
     _beside: Option<OwnedSemaphorePermit>,
 }
 
 /// Upstreams asked for the same thing; the first good answer wins.
 pub(super) struct Race {
-    question: Arc<Question>,
+    errand: Arc<Errand>,
     until: Instant,
-    budget: Arc<Budget>,
     /// Places for tries beside the latest.
     further: Arc<Semaphore>,
-    entrants: Vec<Entrant>,
+    entrants: SmallVec<[Entrant; 1]>,
     /// At most as many as the budget has queries.
-    tries: Vec<Try>,
+    tries: SmallVec<[Try; 1]>,
     /// The most telling failure so far.
     failure: Option<Failure>,
     /// Tries made because those before were silent.
@@ -64,20 +62,18 @@ struct Entrant {
 impl Race {
     /// `servers` in the order in which they are to be asked; at least one.
     pub(super) fn new(
-        servers: Vec<Arc<Server>>,
-        question: Question,
-        budget: Arc<Budget>,
+        servers: Servers,
+        errand: Arc<Errand>,
         further: Arc<Semaphore>,
         [now, until]: [Instant; 2],
     ) -> Self {
         let enter = |server| Entrant { server, tries: 0, first_try: now, failed: false };
         Self {
-            question: Arc::new(question),
+            errand,
             until,
-            budget,
             further,
             entrants: servers.into_iter().map(enter).collect(),
-            tries: Vec::new(),
+            tries: SmallVec::new(),
             failure: None,
             impatient: 0,
             next_try: now,
@@ -85,14 +81,14 @@ impl Race {
     }
 
     /// Runs to the first good answer, until every upstream has failed, or until the deadline: each try ends with it.
-    pub(super) async fn run(mut self, heard_out: &Arc<Semaphore>) -> Result<Reply<'static>, Failure> {
+    pub(super) async fn run(&mut self) -> End {
         self.start(0, self.next_try);
         while !self.tries.is_empty() {
             let next = self.next_entrant();
             let moment = if next.is_some() { self.next_try } else { self.until };
             match self.next_end(moment).await {
                 Some((place, Ok(reply))) => {
-                    self.won_by(place, heard_out);
+                    self.won_by(place);
                     return Ok(reply);
                 }
                 Some((place, Err(failure))) => self.failed(place, failure),
@@ -104,18 +100,19 @@ impl Race {
     }
 
     /// What the next try comes to that ends, and whose it was. None: none ends before `moment`.
-    async fn next_end(&mut self, moment: Instant) -> Option<(usize, Result<Reply<'static>, Failure>)> {
-        let tries = &mut self.tries;
+    async fn next_end(&mut self, moment: Instant) -> Option<(usize, End)> {
+        let Self { tries, entrants, errand, .. } = self;
         let ended = poll_fn(|context| {
-            let ended =
-                tries.iter_mut().enumerate().find_map(|(nth, each)| match each.outcome.as_mut().poll(context) {
+            let ended = tries.iter_mut().enumerate().find_map(|(nth, each)| {
+                match each.exchange.poll(context, &entrants[each.place].server, errand) {
                     Poll::Ready(outcome) => Some((nth, outcome)),
                     Poll::Pending => None,
-                });
+                }
+            });
             ended.map_or(Poll::Pending, |(nth, outcome)| Poll::Ready((tries.swap_remove(nth), outcome)))
         });
         let (ended, outcome) = timeout_at(moment, ended).await.ok()?;
-        self.entrants[ended.place].server.remember(&self.question, ended.since, &outcome);
+        self.entrants[ended.place].server.remember(&self.errand.question, ended.since, &outcome);
         Some((ended.place, outcome))
     }
 
@@ -123,7 +120,7 @@ impl Race {
     fn time_out(&mut self) {
         let silence = Err(Failure::Timeout);
         for each in self.tries.drain(..) {
-            self.entrants[each.place].server.remember(&self.question, each.since, &silence);
+            self.entrants[each.place].server.remember(&self.errand.question, each.since, &silence);
         }
         self.note(Failure::Timeout);
     }
@@ -139,11 +136,9 @@ impl Race {
                 0 => entrant.server.patience(),
                 made => NEXT_TRY * 2u32.saturating_pow(made - 1),
             };
-        let (server, question) = (Arc::clone(&entrant.server), Arc::clone(&self.question));
-        let budget = Arc::clone(&self.budget);
-        let outcome = Box::pin(async move { exchange::ask(&server, &question, &budget).await });
+        let exchange = Exchange::begin(&entrant.server, &self.errand);
         let _beside = self.make_room();
-        self.tries.push(Try { place, since: now, outcome, _beside });
+        self.tries.push(Try { place, since: now, exchange, _beside });
     }
 
     /// A place for a try beside those under way. Where none is left, those end: they were silent so far.
@@ -171,7 +166,7 @@ impl Race {
     /// The tries so far are silent.
     fn go_on(&mut self, next: Option<usize>) {
         self.impatient += 1;
-        match next.filter(|_| self.budget.is_left()) {
+        match next.filter(|_| self.errand.budget.is_left()) {
             Some(place) => self.start(place, Instant::now()),
             None => self.next_try = self.until,
         }
@@ -186,7 +181,7 @@ impl Race {
             return;
         }
         let untried = self.entrants.iter().position(|entrant| entrant.tries == 0);
-        if let Some(untried) = untried.filter(|_| self.budget.is_left()) {
+        if let Some(untried) = untried.filter(|_| self.errand.budget.is_left()) {
             self.start(untried, Instant::now());
         }
     }
@@ -195,10 +190,8 @@ impl Race {
         self.failure = Some(self.failure.map_or(failure, |known| more_telling(known, failure)));
     }
 
-    /// The others learn from it. Their tries go on for a while, because only what comes of them tells a slow upstream
-    /// from a dead one.
-    fn won_by(mut self, winner: usize, heard_out: &Arc<Semaphore>) {
-        let now = Instant::now();
+    /// The others learn from it.
+    fn won_by(&self, winner: usize) {
         for (place, entrant) in self.entrants.iter().enumerate() {
             if place == winner || entrant.tries == 0 {
                 continue;
@@ -206,18 +199,29 @@ impl Race {
             if entrant.failed {
                 entrant.server.corrected();
             } else {
-                entrant.server.slower_than(now - entrant.first_try);
+                entrant.server.slower_than(entrant.first_try.elapsed());
             }
         }
-        if !self.tries.is_empty()
-            && let Ok(permit) = Arc::clone(heard_out).try_acquire_owned()
-        {
-            tokio::spawn(async move {
-                while !self.tries.is_empty() && self.next_end(self.until).await.is_some() {}
-                self.time_out();
-                drop(permit);
-            });
-        }
+    }
+
+    /// Whether more would have been asked than the budget had.
+    pub(super) fn is_over_budget(&self) -> bool {
+        self.errand.budget.has_bitten()
+    }
+
+    /// Whether it was won while others were still being asked.
+    pub(super) fn is_under_way(&self) -> bool {
+        !self.tries.is_empty()
+    }
+
+    /// The tries under way go on for a while, because only what comes of them tells a slow upstream from a dead one.
+    pub(super) fn hear_out(mut self, places: &Arc<Semaphore>) {
+        let Ok(permit) = Arc::clone(places).try_acquire_owned() else { return };
+        tokio::spawn(async move {
+            while self.is_under_way() && self.next_end(self.until).await.is_some() {}
+            self.time_out();
+            drop(permit);
+        });
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ahash::RandomState;
+use smallvec::SmallVec;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -20,6 +21,9 @@ use crate::query::{Failure, Reply};
 
 /// What an upstream that had to be corrected by another is taken to have needed.
 const CORRECTED: Duration = Duration::from_secs(1);
+
+/// Some of the upstreams, nearly always one.
+pub(super) type Servers = SmallVec<[Arc<Server>; 1]>;
 
 /// One upstream resolver.
 #[derive(Debug)]
@@ -66,7 +70,8 @@ impl Server {
         match outcome {
             Ok(_) => {
                 self.counters.answered(now - since);
-                self.health().measured(now - since);
+                let change = self.health().answered(now - since, now);
+                self.tell(change);
             }
             Err(Failure::Timeout) => {
                 count(&self.counters.timeouts);

@@ -72,7 +72,7 @@ impl Lines {
     /// Asks over TCP, on a connection that is there if one has room.
     ///
     /// # Errors
-    /// As in [`super::exchange::ask`]. That a connection was closed which others had used before is not the
+    /// As in [`super::exchange::End`]. That a connection was closed which others had used before is not the
     /// upstream's failure, and the question is put once more on a fresh one.
     pub(super) async fn ask(
         &self,

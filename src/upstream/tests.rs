@@ -51,7 +51,7 @@ fn permitted_with(name: &str, flags: u16, dnssec_ok: bool) -> Permitted<'static>
     // With a cookie, a client subnet and padding, none of which may go on.
     octets.extend_from_slice(&[0, 0, 41, 16, 0, 0, 0, u8::from(dnssec_ok) << 7, 0, 0, 24]);
     octets.extend_from_slice(b"\0\x0a\0\x08\x01\x02\x03\x04\x05\x06\x07\x08\0\x08\0\x04\0\x01\0\0\0\x0c\0\0");
-    Permitted::for_tests(Query::read(&octets, Transport::Dot).unwrap().detached())
+    Permitted::for_tests(Query::read(&octets, Transport::Dot).unwrap().to_static())
 }
 
 async fn forward(upstream: &Upstream, name: &str) -> Result<Reply<'static>, Failure> {
