@@ -25,7 +25,7 @@ const PLAN: Plan = Plan { rounds: SWAPS, seconds: 12.0 };
 /// where all are busy. Only a change that is in force while the generator still asks is measured.
 const IN_FORCE: Duration = Duration::from_secs(60);
 
-/// How often it is looked whether it is: each look costs the server a page, which answers wait for.
+/// How often it is looked whether it is: each look costs the server a page.
 const LOOK: Duration = Duration::from_millis(250);
 
 /// By so much the generator's seconds and ours may begin apart.
@@ -69,26 +69,34 @@ pub(crate) async fn swaps(
     Ok(Some(Found { row, ours: Series(touched), against: Some(("around", Series(others))) }))
 }
 
-/// Adds a name to the list; from when until when that took to be in force.
+/// Adds a name to the list; from when until when that took to be in force. It is looked from the start and to the end:
+/// what a look costs is to be the same in all seconds.
 async fn change(bed: &Bed, product: &Product, number: usize) -> Result<[Instant; 2], Failure> {
+    let begun = Instant::now();
     let (list, next) = (bed.path("list.txt"), bed.path("list.next"));
     let name = format!("changed-{number}.com");
     // In the first second, which does not count: nothing but the server is to be in the way of the others.
     fs::write(&next, fs::read_to_string(&list)? + &name + "\n")?;
-    sleep(Duration::from_secs_f64(PLAN.seconds / 2.0)).await;
     let generation = async || metric(product.admin, "bailiwick_policy_generation").await;
     let before = generation().await?;
-    fs::rename(&next, &list)?;
-    let from = Instant::now();
-    while generation().await? <= before {
-        if from.elapsed() > IN_FORCE {
-            return Err("the changed list is not taken up".into());
-        }
+    let (mut from, mut until) = (None, None);
+    while until.is_none() || begun.elapsed().as_secs_f64() < PLAN.seconds {
         sleep(LOOK).await;
+        let now = generation().await?;
+        match from {
+            None if begun.elapsed().as_secs_f64() >= PLAN.seconds / 2.0 => {
+                fs::rename(&next, &list)?;
+                from = Some(Instant::now());
+            }
+            Some(_) if until.is_none() && now > before => until = Some(Instant::now()),
+            Some(from) if until.is_none() && from.elapsed() > IN_FORCE => {
+                return Err("the changed list is not taken up".into());
+            }
+            _ => {}
+        }
     }
-    let until = Instant::now();
     for protocol in [Protocol::Doh, Protocol::Dot] {
         check::blocks(bed, protocol, product.address(protocol), &format!("www.{name}")).await?;
     }
-    Ok([from, until])
+    from.zip(until).map(|(from, until)| [from, until]).ok_or_else(|| "no change was made".into())
 }
