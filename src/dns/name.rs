@@ -95,14 +95,16 @@ impl Name {
     pub(super) fn read(&mut self, message: &[u8], at: usize) -> Result<usize, NameError> {
         let mut end = None;
         let mut place = at;
-        // Each pointer must point before every place read so far; this is the lowest.
+        // Each pointer must point before every place read so far; this is the lowest, and where the labels begin that
+        // stand side by side: they are copied together.
         let mut lowest = at;
         let mut pointers = 0usize;
-        let mut len = 0usize;
+        let (mut copied, mut len) = (0usize, 0usize);
         loop {
             let length = *message.get(place).ok_or(NameError::Truncated)? as usize;
             match length {
                 0 => {
+                    self.octets[copied..len].copy_from_slice(&message[lowest..place]);
                     self.octets[len] = 0;
                     // Lengths of labels are below every letter.
                     self.octets[..len].make_ascii_lowercase();
@@ -110,15 +112,15 @@ impl Name {
                     return Ok(end.unwrap_or(place + 1));
                 }
                 1..=63 => {
-                    let label = message.get(place + 1..place + 1 + length).ok_or(NameError::Truncated)?;
+                    if place + 1 + length > message.len() {
+                        return Err(NameError::Truncated);
+                    }
                     // One octet stays free for the root.
                     if len + 1 + length >= NAME_OCTETS_MAX {
                         return Err(NameError::NameTooLong);
                     }
                     self.offsets[usize::from(self.labels)] = len as u8;
                     self.labels += 1;
-                    self.octets[len] = length as u8;
-                    self.octets[len + 1..][..length].copy_from_slice(label);
                     len += 1 + length;
                     place += 1 + length;
                 }
@@ -134,6 +136,8 @@ impl Name {
                         return Err(NameError::TooManyPointers);
                     }
                     end.get_or_insert(place + 2);
+                    self.octets[copied..len].copy_from_slice(&message[lowest..place]);
+                    copied = len;
                     lowest = target;
                     place = target;
                 }
