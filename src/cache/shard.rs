@@ -99,7 +99,7 @@ impl Shard {
 fn octets_of(stored: &Stored, entry: &Entry) -> usize {
     let (met, failed) = entry.parts();
     NODE_OCTETS
-        + allocated(stored.len())
+        + stored.apart().map_or(0, allocated)
         + met.map_or(0, octets_of_met)
         + failed.map_or(0, |_| allocated(size_of::<Failed>()))
 }

@@ -74,13 +74,44 @@ impl Key {
     }
 }
 
+/// The most octets that stand beside what is known of them: an answer of four addresses, or of two by way of an alias.
+const BESIDE_OCTETS: usize = 126;
+
 /// A question with its reply, or without one where only a failure is known.
-pub(super) struct Stored(Box<[u8]>);
+pub(super) enum Stored {
+    /// Few octets: to follow a pointer to them would cost more than all else that a hit takes, where they are no longer
+    /// in the processor's caches.
+    Beside { octets: [u8; BESIDE_OCTETS], len: u8 },
+    /// Many.
+    Apart(Box<[u8]>),
+}
 
 impl Stored {
     /// A question without a reply.
     pub(super) fn question(key: &Key) -> Self {
-        Self(key.octets().into())
+        Self::of([key.octets(), &[], &[], &[]])
+    }
+
+    /// What these parts make together.
+    fn of(parts: [&[u8]; 4]) -> Self {
+        let len: usize = parts.iter().map(|part| part.len()).sum();
+        if len > BESIDE_OCTETS {
+            return Self::Apart(parts.concat().into());
+        }
+        let mut octets = [0; BESIDE_OCTETS];
+        let mut at = 0;
+        for part in parts {
+            octets[at..at + part.len()].copy_from_slice(part);
+            at += part.len();
+        }
+        Self::Beside { octets, len: len as u8 }
+    }
+
+    fn octets(&self) -> &[u8] {
+        match self {
+            Self::Beside { octets, len } => &octets[..usize::from(*len)],
+            Self::Apart(octets) => octets,
+        }
     }
 
     /// A question with its reply; None where it is the reply to another question.
@@ -91,7 +122,7 @@ impl Stored {
         // No length octet is a letter: they are below 64.
         let same = question[..qname_octets].eq_ignore_ascii_case(&key.question()[..qname_octets])
             && question[qname_octets..] == key.question()[qname_octets..];
-        same.then(|| Self([key.octets(), &header[2..4], &header[6..], records].concat().into()))
+        same.then(|| Self::of([key.octets(), &header[2..4], &header[6..], records]))
     }
 
     /// Writes the message over what stands in `out`; its ID is 0.
@@ -117,14 +148,18 @@ impl Stored {
             && octets[HEADER_OCTETS + question..] == kept[FLAGS_AND_COUNTS..]
     }
 
-    /// How many octets.
-    pub(super) fn len(&self) -> usize {
-        self.0.len()
+    /// How many octets it has an allocation of its own for.
+    pub(super) fn apart(&self) -> Option<usize> {
+        match self {
+            Self::Beside { .. } => None,
+            Self::Apart(octets) => Some(octets.len()),
+        }
     }
 
     /// The key, and the reply behind it.
     fn parts(&self) -> (&[u8], &[u8]) {
-        self.0.split_at(QNAME_AT + usize::from(self.0[HASH]) + TYPE_AND_CLASS)
+        let octets = self.octets();
+        octets.split_at(QNAME_AT + usize::from(octets[HASH]) + TYPE_AND_CLASS)
     }
 }
 
@@ -230,20 +265,25 @@ mod tests {
     fn a_message_comes_back_but_for_id_and_case() {
         let ask = Ask { qname: b"\x03wWw\x07EXAMPLE\x03org\0".to_vec(), ..ask(".") };
         let key = Key::new(ask.permitted().query(), &RandomState::new());
-        let reply = ask.reply(Rcode::NOERROR, &[a(60), a(70)], &[]);
-        let stored = Stored::reply(&key, &reply).unwrap();
-        let mut out = vec![9; 500];
-        stored.write_message(&mut out);
-        let mut wanted = reply.octets().to_vec();
-        wanted[..2].fill(0);
-        wanted[12..29].make_ascii_lowercase();
-        assert_eq!(out, wanted);
-        assert!(stored.holds(&reply));
-        assert!(!stored.holds(&ask.reply(Rcode::NOERROR, &[a(60), a(71)], &[])));
-        assert!(!stored.holds(&ask.reply(Rcode::NOERROR, &[a(60)], &[a(70)])));
-        assert!(!stored.holds(&ask.reply(Rcode::NXDOMAIN, &[a(60), a(70)], &[])));
-        assert!(!stored.holds(&ask.reply(Rcode::NOERROR, &[], &[])));
-        assert!(!Stored::question(&key).holds(&ask.reply(Rcode::NOERROR, &[], &[])));
+        // Octets that stand beside their entry, up to the last that do, and apart from it.
+        for (addresses, apart) in [(2, false), (5, false), (6, true), (200, true)] {
+            let answer = |ttl| vec![a(ttl); addresses];
+            let reply = ask.reply(Rcode::NOERROR, &answer(60), &[]);
+            let stored = Stored::reply(&key, &reply).unwrap();
+            assert_eq!(stored.apart().is_some(), apart, "{addresses} addresses");
+            let mut out = vec![9; 500];
+            stored.write_message(&mut out);
+            let mut wanted = reply.octets().to_vec();
+            wanted[..2].fill(0);
+            wanted[12..29].make_ascii_lowercase();
+            assert_eq!(out, wanted);
+            assert!(stored.holds(&reply));
+            assert!(!stored.holds(&ask.reply(Rcode::NOERROR, &answer(61), &[])));
+            assert!(!stored.holds(&ask.reply(Rcode::NOERROR, &answer(60)[1..], &[a(60)])));
+            assert!(!stored.holds(&ask.reply(Rcode::NXDOMAIN, &answer(60), &[])));
+            assert!(!stored.holds(&ask.reply(Rcode::NOERROR, &[], &[])));
+            assert!(!Stored::question(&key).holds(&reply));
+        }
     }
 
     #[test]
