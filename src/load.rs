@@ -14,6 +14,7 @@ pub mod report;
 pub mod show;
 pub mod tally;
 pub mod target;
+pub mod tls;
 pub mod trust;
 
 use std::net::IpAddr;

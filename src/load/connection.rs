@@ -1,6 +1,6 @@
 //! A connection: a socket, TLS over it, and what is spoken inside.
 
-use std::io::{self, BufRead, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::mem;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -9,8 +9,8 @@ use std::sync::Arc;
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
+use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, HandshakeKind};
 use socket2::{Domain, Socket, Type};
 
 use super::desk::Desk;
@@ -19,6 +19,7 @@ use super::exchange::Asked;
 use super::histogram::Nanos;
 use super::http2::Http2;
 use super::http2::request::Shape;
+use super::tls::{Step, Tls};
 
 /// Where connections go, and how.
 #[derive(Debug)]
@@ -50,6 +51,12 @@ pub enum End {
     Spent,
 }
 
+impl From<rustls::Error> for End {
+    fn from(error: rustls::Error) -> Self {
+        Self::Tls(error)
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Dialing,
@@ -68,10 +75,10 @@ enum Speech {
 #[derive(Debug)]
 pub struct Connection {
     socket: TcpStream,
-    tls: ClientConnection,
+    tls: Tls,
     speech: Speech,
     stage: Stage,
-    /// What is to be encrypted and sent.
+    /// What is to be sealed and sent.
     out: Vec<u8>,
     dialed: Nanos,
     opened: Nanos,
@@ -88,6 +95,9 @@ impl Connection {
         let socket = Socket::new(Domain::for_address(way.address), Type::STREAM, None)?;
         socket.set_nonblocking(true)?;
         socket.set_tcp_nodelay(true)?;
+        // Queries are too few octets to fill a link. One that measures and paces takes time at each write for nothing;
+        // where this one is not to be had, the usual one does.
+        let _ = socket.set_tcp_congestion(b"reno");
         if let Some(from) = from {
             let said = |error: io::Error| io::Error::new(error.kind(), format!("--source {from}: {error}"));
             socket.bind(&SocketAddr::new(from, 0).into()).map_err(said)?;
@@ -101,9 +111,7 @@ impl Connection {
         }
         let mut socket = TcpStream::from_std(socket.into());
         registry.register(&mut socket, token, Interest::READABLE | Interest::WRITABLE)?;
-        let mut tls = ClientConnection::new(Arc::clone(&way.config), way.name.clone()).map_err(io::Error::other)?;
-        // What is under way is bounded, and with it what is to be sent.
-        tls.set_buffer_limit(None);
+        let tls = Tls::new(&way.config, &way.name).map_err(io::Error::other)?;
         let mut out = Vec::new();
         let speech = match &way.shape {
             None => Speech::Dot(Dot::default()),
@@ -177,7 +185,9 @@ impl Connection {
                 Ok(0) => break Err(self.closed()),
                 Ok(length) => {
                     desk.read_clock();
-                    if let Err(end) = self.decrypt(&buffer[..length], desk) {
+                    if let Err(end) = self.decrypt(&mut buffer[..length], desk) {
+                        // The server hears why, where TLS says it; nothing more is of use.
+                        let _ = self.send();
                         break Err(end);
                     }
                     if length < buffer.len() && !to_end {
@@ -198,27 +208,28 @@ impl Connection {
         if self.is_open() { End::Closed } else { End::Handshake("the server ended the connection in the handshake") }
     }
 
-    fn decrypt(&mut self, mut octets: &[u8], desk: &mut Desk) -> Result<(), End> {
-        while !octets.is_empty() {
-            self.tls.read_tls(&mut octets).map_err(|_| End::Closed)?;
-            let state = match self.tls.process_new_packets() {
-                Ok(state) => state,
-                Err(error) => {
-                    // The server hears why; nothing more is of use.
-                    let _ = self.tls.write_tls(&mut self.socket);
-                    return Err(End::Tls(error));
-                }
-            };
+    fn decrypt(&mut self, octets: &mut [u8], desk: &mut Desk) -> Result<(), End> {
+        let mut held = self.tls.with_held(octets);
+        let octets = held.as_deref_mut().unwrap_or(octets);
+        let mut at = 0;
+        // Behind the last record nothing is left to see, but in the handshake, which goes on by itself.
+        while at < octets.len() || !self.is_open() {
+            let Self { tls, speech, out, opened, dialed, is_answered, .. } = self;
+            let step =
+                tls.step(&mut octets[at..], |data| hear(speech, out, data, desk, *opened - *dialed, is_answered));
             if self.stage == Stage::Shaking && !self.tls.is_handshaking() {
                 self.open(desk)?;
             }
-            if state.plaintext_bytes_to_read() > 0 {
-                self.hear(desk)?;
-            }
-            if state.peer_has_closed() {
-                return Err(self.closed());
+            match step? {
+                Step::More(used) => at += used,
+                Step::Done(used) => {
+                    at += used;
+                    break;
+                }
+                Step::Closed => return Err(self.closed()),
             }
         }
+        self.tls.hold(&octets[at..]);
         Ok(())
     }
 
@@ -229,33 +240,11 @@ impl Connection {
         }
         self.stage = Stage::Open;
         self.opened = desk.now;
-        let kind = usize::from(self.tls.handshake_kind() == Some(HandshakeKind::Resumed));
-        desk.tally.handshakes[kind] += 1;
+        desk.tally.handshakes[usize::from(self.tls.is_resumed())] += 1;
         if let Some(asked) = desk.take_due() {
             self.ask(asked, desk);
         }
         Ok(())
-    }
-
-    fn hear(&mut self, desk: &mut Desk) -> Result<(), End> {
-        let mut reader = self.tls.reader();
-        loop {
-            let chunk = match reader.fill_buf() {
-                Ok([]) | Err(_) => return Ok(()),
-                Ok(chunk) => chunk,
-            };
-            let length = chunk.len();
-            let (shaking, is_answered) = (self.opened - self.dialed, &mut self.is_answered);
-            let (queries, mut settle) = desk.settle(shaking, is_answered);
-            match &mut self.speech {
-                Speech::Dot(dot) => dot.read(chunk, queries, settle),
-                Speech::Doh(http2, shape) => {
-                    let heard = http2.read(chunk, shape, queries, &mut self.out, &mut settle);
-                    heard.map_err(|fault| End::Fault(fault.0))?;
-                }
-            }
-            reader.consume(length);
-        }
     }
 
     /// Asks as many queries as there are and there is room for.
@@ -280,13 +269,17 @@ impl Connection {
     /// # Errors
     /// When the connection has ended.
     pub fn flush(&mut self) -> Result<(), End> {
-        if self.stage == Stage::Open && !self.out.is_empty() {
-            self.tls.writer().write_all(&self.out).map_err(|_| End::Closed)?;
+        if self.is_open() && !self.out.is_empty() {
+            self.tls.seal(&self.out).map_err(|_| End::Closed)?;
             self.out.clear();
         }
-        while self.tls.wants_write() {
-            match self.tls.write_tls(&mut self.socket) {
-                Ok(_) => {}
+        self.send()
+    }
+
+    fn send(&mut self) -> Result<(), End> {
+        while !self.tls.out.is_empty() {
+            match self.socket.write(&self.tls.out) {
+                Ok(length) => drop(self.tls.out.drain(..length)),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 // What the server said before may still be there to be read, and says more.
@@ -338,10 +331,28 @@ impl Connection {
             Speech::Doh(http2, _) => http2.abandon(settle),
         }
         if matches!(end, End::Spent) {
-            self.tls.send_close_notify();
             // A server that is gone by itself needs no word.
-            let _ = self.flush();
+            let _ = self.tls.end().map(|()| self.send());
         }
+    }
+}
+
+/// Hears what was said on a connection that took so long to be made.
+fn hear(
+    speech: &mut Speech,
+    out: &mut Vec<u8>,
+    data: &[u8],
+    desk: &mut Desk,
+    shaking: Nanos,
+    is_answered: &mut bool,
+) -> Result<(), End> {
+    let (queries, settle) = desk.settle(shaking, is_answered);
+    match speech {
+        Speech::Dot(dot) => {
+            dot.read(data, queries, settle);
+            Ok(())
+        }
+        Speech::Doh(http2, shape) => http2.read(data, shape, queries, out, settle).map_err(|fault| End::Fault(fault.0)),
     }
 }
 

@@ -14,6 +14,9 @@ const UNANSWERED_MAX: usize = 1_000;
 /// Octets of a length.
 const LENGTH_OCTETS: usize = 2;
 
+/// Octets of an ID.
+const ID_OCTETS: usize = 2;
+
 /// What a DoT connection is about to hear and say.
 #[derive(Debug, Default)]
 pub struct Dot {
@@ -38,9 +41,10 @@ impl Dot {
             self.ids = self.ids.wrapping_add(1);
         }
         let message = queries.message(asked.query);
-        out.extend((message.len() as u16).to_be_bytes());
-        out.extend((self.ids as u16).to_be_bytes());
-        out.extend(&message[LENGTH_OCTETS..]);
+        let [l1, l0] = (message.len() as u16).to_be_bytes();
+        let [i1, i0] = (self.ids as u16).to_be_bytes();
+        out.extend_from_slice(&[l1, l0, i1, i0]);
+        out.extend_from_slice(&message[ID_OCTETS..]);
         self.under_way.push(self.ids, asked);
         self.ids = self.ids.wrapping_add(1);
     }

@@ -125,8 +125,11 @@ impl<T: Default> UnderWay<T> {
         self.queries.front().map(|query| query.key)
     }
 
-    /// Where a key that fits stands. Answers come nearly in order: near the front.
+    /// Where a key that fits stands. Answers come nearly in order: mostly it is the first.
     pub fn position(&self, fits: impl Fn(u32) -> bool) -> Option<usize> {
+        if fits(self.queries.front()?.key) {
+            return Some(0);
+        }
         self.queries.iter().position(|query| fits(query.key))
     }
 
@@ -137,7 +140,7 @@ impl<T: Default> UnderWay<T> {
 
     /// Takes out the query at a position.
     pub fn take(&mut self, position: usize) -> Option<Query<T>> {
-        self.queries.remove(position)
+        if position == 0 { self.queries.pop_front() } else { self.queries.remove(position) }
     }
 
     /// Takes out the first one if it was asked before a moment.

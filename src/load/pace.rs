@@ -83,7 +83,7 @@ impl Pace {
         };
         self.count += u64::from(self.span.is_some());
         let query = self.next;
-        self.next = (query + 1) % self.names;
+        self.next = if query + 1 == self.names { 0 } else { query + 1 };
         Some(Asked { query, due, sent: now })
     }
 

@@ -116,7 +116,7 @@ impl<'a> Frame<'a> {
 pub fn put_head(out: &mut Vec<u8>, payload_octets: usize, kind: u8, flags: u8, stream: u32) {
     let [_, l2, l1, l0] = (payload_octets as u32).to_be_bytes();
     let [s3, s2, s1, s0] = stream.to_be_bytes();
-    out.extend([l2, l1, l0, kind, flags, s3, s2, s1, s0]);
+    out.extend_from_slice(&[l2, l1, l0, kind, flags, s3, s2, s1, s0]);
 }
 
 #[cfg(test)]

@@ -77,6 +77,16 @@ pub struct Table {
     entries: VecDeque<Entry>,
     octets: usize,
     octets_max: usize,
+    /// How often it was changed.
+    changes: u64,
+    known: Known,
+}
+
+/// The last field block, if it left the table as it was: most responses of a server have the same one.
+#[derive(Debug, Default)]
+struct Known {
+    block: Vec<u8>,
+    status: Option<u16>,
 }
 
 /// A field.
@@ -102,7 +112,8 @@ struct FieldName {
 
 impl Default for Table {
     fn default() -> Self {
-        Self { entries: VecDeque::new(), octets: 0, octets_max: TABLE_OCTETS_MAX }
+        let (entries, known) = (VecDeque::new(), Known::default());
+        Self { entries, octets: 0, octets_max: TABLE_OCTETS_MAX, changes: 0, known }
     }
 }
 
@@ -112,6 +123,21 @@ impl Table {
     /// # Errors
     /// When it is no field block: nothing that follows on the connection can be read then (RFC 9113 §4.3).
     pub fn read(&mut self, block: &[u8]) -> Result<Option<u16>, Fault> {
+        if self.known.block == block {
+            return Ok(self.known.status);
+        }
+        self.known.block.clear();
+        self.known.status = None;
+        let before = self.changes;
+        let status = self.walk(block)?;
+        if self.changes == before {
+            self.known.block.extend_from_slice(block);
+            self.known.status = status;
+        }
+        Ok(status)
+    }
+
+    fn walk(&mut self, block: &[u8]) -> Result<Option<u16>, Fault> {
         let mut rest = Rest(block);
         let (mut status, mut fields) = (None, 0);
         while let Some(first) = rest.0.first() {
@@ -165,6 +191,7 @@ impl Table {
     }
 
     fn insert(&mut self, entry: Entry) {
+        self.changes += 1;
         self.octets += entry.octets();
         self.entries.push_front(entry);
         // RFC 7541 §4.4: one that is larger than the table empties it, and does not stay either.
@@ -175,6 +202,7 @@ impl Table {
         if octets_max > TABLE_OCTETS_MAX {
             return Err(Fault("a table larger than ours"));
         }
+        self.changes += 1;
         self.octets_max = octets_max;
         self.evict();
         Ok(())
@@ -363,6 +391,29 @@ mod tests {
         assert_eq!(table.read(&octets("48 03 34 32 39 5f 01 61")), Ok(Some(429)));
         assert_eq!(table.read(&octets("bf")), Ok(Some(429)), "by its place in the table");
         assert_eq!(table.read(&octets("7e 03 34 30 30")), Ok(None), "another field with the name of the newest");
+    }
+
+    #[test]
+    fn the_same_octets_are_read_anew_where_the_table_has_changed() {
+        let mut table = Table::default();
+        for (hex, status) in [
+            ("48 03 34 32 39", Some(429)),
+            ("be", Some(429)),
+            ("be", Some(429)),
+            ("", None),
+            ("48 03 35 30 33", Some(503)),
+            ("be", Some(503)),
+            ("bf", Some(429)),
+            ("48 03 34 32 39", Some(429)),
+            ("48 03 34 32 39", Some(429)),
+            ("be c0", Some(429)),
+            ("20 3f e1 1f 88", Some(200)),
+        ] {
+            assert_eq!(table.read(&octets(hex)), Ok(status), "{hex}");
+        }
+        for _ in 0..2 {
+            assert!(table.read(&octets("be")).is_err(), "the table is empty");
+        }
     }
 
     #[test]
