@@ -26,7 +26,7 @@ pub use crate::policy::origin::Country;
 use crate::policy::{Block, Cause, Findings, Permitted, Policy, View};
 use crate::query::{Failure, Fault, Malformed, Now, Query, Reply, Transport};
 use crate::telemetry::{BlockCounter, Bound, Event, Protocol, Telemetry};
-use crate::upstream::Upstream;
+use crate::upstream::{Errand, Upstream};
 pub use client::Client;
 use flight::{Flight, Flights, Outcome};
 use passes::Passes;
@@ -386,14 +386,14 @@ impl Pipeline {
         let query = Query::plain(question.name.clone(), question.qtype);
         let country = question.client.and_then(|client| policy.place(client).0);
         let Ok(permitted) = policy.admit(query, View { country }, question.at, |_| {}) else { return explanation };
-        let permitted = Arc::new(permitted.to_static());
-        let flight = self.flight(&permitted, self.clock.now());
+        let errand = Errand::new(permitted.to_static());
+        let flight = self.flight(&errand, self.clock.now());
         let outcome = match &flight {
             Some(flight) => flight.outcome().await,
             None => &Err(Failure::Overloaded),
         };
         match outcome {
-            Ok((reply, _)) => policy.explain_reply(question, &permitted, reply),
+            Ok((reply, _)) => policy.explain_reply(question, errand.permitted(), reply),
             Err(_) => {
                 let note = "no upstream answered: addresses, and names behind a CNAME, DNAME, SVCB or HTTPS record, \
                             were not looked at";
@@ -485,13 +485,13 @@ impl Pipeline {
             return self.leave(by, &Answer::local(&permitted.query().echo, &Local::not_cached()), out);
         }
         self.count(by, Event::CacheMiss);
-        let permitted = Arc::new(permitted.to_static());
-        let flight = |place| Some((place, self.flight(&permitted, by.now)?));
+        let errand = Errand::new(permitted.to_static());
+        let flight = |place| Some((place, self.flight(&errand, by.now)?));
         let Some((place, flight)) = self.take_place().and_then(flight) else {
             self.telemetry.count(Event::Bound(Bound::InFlight));
-            return self.stale_or(Failure::Overloaded, by, &permitted, scratch, out);
+            return self.stale_or(Failure::Overloaded, by, permitted, scratch, out);
         };
-        Progress::Waiting(Waiting { place, client: client.clone(), permitted, arrived: by.now, stale, flight })
+        Progress::Waiting(Waiting { place, client: client.clone(), errand, arrived: by.now, stale, flight })
     }
 
     fn take_place(self: &Arc<Self>) -> Option<Place> {
@@ -502,7 +502,7 @@ impl Pipeline {
     }
 
     fn refresh(self: &Arc<Self>, permitted: &Permitted<'_>, now: Now) {
-        let event = match self.flight(&Arc::new(permitted.to_static()), now) {
+        let event = match self.flight(&Errand::new(permitted.to_static()), now) {
             Some(_) => Event::CacheRefresh,
             None => Event::Bound(Bound::InFlight),
         };
@@ -511,26 +511,27 @@ impl Pipeline {
 
     /// The flight for a question: the one under way, or a new detached task, which outlives every asker. None: too
     /// many are under way.
-    fn flight(self: &Arc<Self>, permitted: &Arc<Permitted<'static>>, now: Now) -> Option<Flight> {
-        self.flights.join(permitted, |ticket| {
-            let (pipeline, permitted) = (Arc::clone(self), Arc::clone(permitted));
+    fn flight(self: &Arc<Self>, errand: &Arc<Errand>, now: Now) -> Option<Flight> {
+        self.flights.join(errand, |ticket| {
+            let (pipeline, errand) = (Arc::clone(self), Arc::clone(errand));
             // Boxed: the runtime moves a task several times, and aligns the memory of a large one at great cost.
             tokio::spawn(Box::pin(async move {
-                let outcome = pipeline.fetch(&permitted, now).await;
+                let outcome = pipeline.fetch(&errand, now).await;
                 ticket.land(outcome);
             }));
         })
     }
 
     /// Asks the upstreams once, on behalf of all who ask the same, and keeps what comes of it.
-    async fn fetch(&self, permitted: &Permitted<'static>, now: Now) -> Outcome {
+    async fn fetch(&self, errand: &Arc<Errand>, now: Now) -> Outcome {
+        let permitted = errand.permitted();
         // Our own loop probe has come round: it must not set out again.
         if self.upstream.is_own_probe(&permitted.query().qname) {
             return Err(Failure::Network);
         }
         let until = self.clock.instant(now.mono + self.settings.patience());
         let over_budget = || self.telemetry.count(Event::Bound(Bound::UpstreamBudget));
-        let result = self.upstream.forward(permitted, until, over_budget).await;
+        let result = self.upstream.forward(errand, until, over_budget).await;
         let now = self.clock.now();
         match result {
             Ok(mut reply) => {
@@ -587,7 +588,7 @@ impl Drop for Place {
 pub struct Waiting {
     place: Place,
     client: Client,
-    permitted: Arc<Permitted<'static>>,
+    errand: Arc<Errand>,
     arrived: Now,
     /// Whether the cache has a reply past its TTL to fall back on.
     stale: bool,
@@ -642,7 +643,7 @@ impl Waiting {
     fn stale(&self, pipeline: &Pipeline, out: &mut BytesMut) -> Option<Written> {
         let mut scratch = Vec::new();
         let now = pipeline.clock.now();
-        let (reply, findings) = pipeline.cache.stale(&self.permitted, now.mono, &mut scratch)?;
+        let (reply, findings) = pipeline.cache.stale(self.errand.permitted(), now.mono, &mut scratch)?;
         if !self.client.is_probe() {
             pipeline.telemetry.count(Event::CacheStale);
         }
@@ -668,7 +669,7 @@ impl Waiting {
     ) -> Written {
         let regime = pipeline.regime.load();
         let by = Sight::new(&regime, &self.client, pipeline.clock.now());
-        match regime.policy.admit_again(&self.permitted, by.view, by.now.wall) {
+        match regime.policy.admit_again(self.errand.permitted(), by.view, by.now.wall) {
             Ok(permitted) => leave(by, &permitted, out),
             Err(block) => pipeline.blocked(by, &block, out),
         }

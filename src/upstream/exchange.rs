@@ -9,15 +9,36 @@ use std::task::{Context, Poll, ready};
 use super::counters::count;
 use super::ports::{self, Awaited};
 use super::question::{Heard, Question};
+use super::race::UPSTREAM_QUERIES_MAX;
 use super::server::Server;
 use crate::dns::Rcode;
+use crate::policy::Permitted;
 use crate::query::{Failure, Reply};
 
-/// A question of a client's, and what may still be spent on it.
+/// What is to be asked, and what may still be spent on it.
 #[derive(Debug)]
-pub(super) struct Errand {
-    pub(super) question: Question,
+pub struct Errand {
+    permitted: Permitted<'static>,
     pub(super) budget: Budget,
+}
+
+impl Errand {
+    /// Nothing is spent yet.
+    #[must_use]
+    pub fn new(permitted: Permitted<'static>) -> Arc<Self> {
+        Arc::new(Self { permitted, budget: Budget::new(UPSTREAM_QUERIES_MAX) })
+    }
+
+    /// What was admitted.
+    #[must_use]
+    pub const fn permitted(&self) -> &Permitted<'static> {
+        &self.permitted
+    }
+
+    /// As it goes to upstreams.
+    pub(super) fn question(&self) -> Question<'_> {
+        Question::of(&self.permitted)
+    }
 }
 
 /// Upstream queries that may still be sent for one client query.
@@ -129,7 +150,7 @@ fn over_udp(server: &Server, errand: &Arc<Errand>, edns: bool) -> Result<Awaited
 }
 
 /// What was heard over UDP; over TCP, where that is cut short or too many guessed at it.
-async fn whole(server: &Server, errand: &Errand, edns: bool, outcome: ports::Outcome) -> Result<Heard, Failure> {
+async fn whole(server: &Server, errand: &Arc<Errand>, edns: bool, outcome: ports::Outcome) -> Result<Heard, Failure> {
     let heard = outcome.map_err(|error| {
         server.refused(error);
         Failure::Network
@@ -138,7 +159,7 @@ async fn whole(server: &Server, errand: &Errand, edns: bool, outcome: ports::Out
         server.heard();
     }
     match heard {
-        Some(Heard::Truncated) | None => server.lines.ask(server, &errand.question, edns, &errand.budget).await,
+        Some(Heard::Truncated) | None => server.lines.ask(server, errand, edns).await,
         Some(heard) => Ok(heard),
     }
 }

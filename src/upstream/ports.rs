@@ -218,7 +218,7 @@ impl State {
         let id = self.free_id();
         let sent = MESSAGE.with_borrow_mut(|message| {
             message.clear();
-            errand.question.write(id, edns, message);
+            errand.question().write(id, edns, message);
             self.socket.send(message)
         });
         match sent {
@@ -273,7 +273,7 @@ impl State {
         let id = octets.first_chunk().map_or(0, |octets| u16::from_be_bytes(*octets));
         if let Some(nth) = self.ids.iter().position(|known| *known == id) {
             let heard = match &self.queries[nth] {
-                Query::Out(errand, _) => errand.question.read(id, octets),
+                Query::Out(errand, _) => errand.question().read(id, octets),
                 Query::Done(_) | Query::Gone => None,
             };
             return match heard {
@@ -375,9 +375,9 @@ mod tests {
 
     use super::*;
     use crate::dns::{Name, Qtype};
+    use crate::policy::Permitted;
+    use crate::query;
     use crate::upstream::Connecting;
-    use crate::upstream::exchange::Budget;
-    use crate::upstream::question::Question;
 
     /// A network whose sockets do as they are told.
     #[derive(Debug, Clone, Default)]
@@ -484,8 +484,7 @@ mod tests {
     }
 
     fn asking(name: &str) -> Arc<Errand> {
-        let question = Question::plain(Name::from_text(name).unwrap(), Qtype::A);
-        Arc::new(Errand { question, budget: Budget::new(1) })
+        Errand::new(Permitted::for_tests(query::Query::plain(Name::from_text(name).unwrap(), Qtype::A)))
     }
 
     /// Has the tasks of the sockets look at what came.
