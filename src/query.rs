@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use smallvec::SmallVec;
 
 use crate::dns::edns::{Asked, SdeOption};
 use crate::dns::message::{Header, MessageError, Question, Record, Records, Section, crosses_ttl, flag};
@@ -243,14 +244,12 @@ impl Reply<'static> {
         if !header.has(flag::QR) || header.opcode() != 0 || header.counts[0] != 1 || octets.len() > MESSAGE_OCTETS_MAX {
             return Err(NotAReply::Malformed);
         }
-        let question = Question::read(octets)?;
-        if question.qtype != qtype || question.qclass != qclass || question.qname != *qname {
-            return Err(NotAReply::OtherQuestion);
-        }
-        let records = Records::new(octets, &header, question.end);
-        let mut end = question.end;
+        let Some(mut end) = Question::end_of(octets, qname, qtype, qclass) else {
+            return Err(Question::read(octets).map_or_else(Into::into, |_| NotAReply::OtherQuestion));
+        };
+        let records = Records::new(octets, &header, end);
         let mut additional = 0;
-        let mut ttls_at = Vec::new();
+        let mut ttls_at = SmallVec::<[usize; 8]>::new();
         for record in records {
             let record = record?;
             if record.rtype == Qtype::OPT {
@@ -265,9 +264,12 @@ impl Reply<'static> {
                 break;
             }
             ttls_at.push(record.ttl_at);
-            record.owner().map_err(MessageError::from)?;
             // What the policy will look at must be there to look at, and stay what it was when the TTLs have changed.
-            let mut sound = !crosses_ttl(octets, record.start, &ttls_at);
+            let mut sound = true;
+            if !record.points_to_qname() {
+                record.owner().map_err(MessageError::from)?;
+                sound = !crosses_ttl(octets, record.start, &ttls_at);
+            }
             if let Some(skip) = record.rtype.target_at() {
                 record.rdata_name(skip).map_err(MessageError::from)?;
                 sound &= !crosses_ttl(octets, record.rdata_at() + skip, &ttls_at);
