@@ -4,6 +4,7 @@
 mod client;
 mod flight;
 mod passes;
+mod tower;
 
 use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
@@ -31,6 +32,7 @@ pub use client::Client;
 use flight::{Flight, Flights, Outcome};
 use passes::Passes;
 pub use passes::ProbePass;
+use tower::{Departure, depart};
 
 /// What the pipeline itself decides.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -509,17 +511,10 @@ impl Pipeline {
         self.telemetry.count(event);
     }
 
-    /// The flight for a question: the one under way, or a new detached task, which outlives every asker. None: too
+    /// The flight for a question: the one under way, or a new one, which outlives every asker. None: too
     /// many are under way.
     fn flight(self: &Arc<Self>, errand: &Arc<Errand>, now: Now) -> Option<Flight> {
-        self.flights.join(errand, |ticket| {
-            let (pipeline, errand) = (Arc::clone(self), Arc::clone(errand));
-            // Boxed: the runtime moves a task several times, and aligns the memory of a large one at great cost.
-            tokio::spawn(Box::pin(async move {
-                let outcome = pipeline.fetch(&errand, now).await;
-                ticket.land(outcome);
-            }));
-        })
+        self.flights.join(errand, |ticket| depart(Departure { pipeline: Arc::clone(self), ticket, now }))
     }
 
     /// Asks the upstreams once, on behalf of all who ask the same, and keeps what comes of it.
@@ -681,6 +676,7 @@ impl Waiting {
 mod tests {
     use std::io;
     use std::path::Path;
+    use std::sync::atomic::AtomicBool;
     use std::task::{Context, Poll};
 
     use jiff::Timestamp;
@@ -695,12 +691,14 @@ mod tests {
     use crate::upstream::{self, Connecting, Datagrams, Network, Resolvers};
 
     /// A network that takes everything and answers nothing.
-    #[derive(Debug)]
-    struct Silence;
+    #[derive(Debug, Clone, Default)]
+    struct Silence {
+        panics: Arc<AtomicBool>,
+    }
 
     impl Network for Silence {
         fn udp(&self, _: SocketAddr) -> io::Result<Box<dyn Datagrams>> {
-            Ok(Box::new(Self))
+            Ok(Box::new(self.clone()))
         }
 
         fn tcp(&self, _: SocketAddr) -> Connecting {
@@ -710,6 +708,7 @@ mod tests {
 
     impl Datagrams for Silence {
         fn send(&mut self, _: &[u8]) -> io::Result<()> {
+            assert!(!self.panics.load(Ordering::Relaxed), "as it is told");
             Ok(())
         }
 
@@ -722,13 +721,17 @@ mod tests {
 
     /// A pipeline without rules, whose upstream is silent.
     fn pipeline(settings: Settings) -> Arc<Pipeline> {
+        pipeline_over(Silence::default(), settings)
+    }
+
+    fn pipeline_over(network: Silence, settings: Settings) -> Arc<Pipeline> {
         let (day, clock) = (Duration::from_secs(86_400), Clock::simulated(START.parse().unwrap()));
         let loaded = load::load(&load::Settings::default(), &load::Before::default(), clock.now().wall);
         let upstreams = upstream::Settings::of(Resolvers::Listed(vec!["192.0.2.53:53".parse().unwrap()]));
         Pipeline::new(Parts {
             policy: Policy::compile(&loaded, 1, clock.now().wall).unwrap(),
             cache: Cache::new(&cache::Settings { memory: 64 << 20, ttl_min: Duration::ZERO, ttl_max: day, stale: day }),
-            upstream: Upstream::new(&upstreams, Arc::new(Silence)),
+            upstream: Upstream::new(&upstreams, Arc::new(network)),
             locals: Locals::new(&local::Settings::default()),
             telemetry: Telemetry::new(1),
             clock,
@@ -780,6 +783,27 @@ mod tests {
         assert_eq!(pipeline.telemetry().total(Event::Bound(Bound::InFlight)), 1);
         tokio::time::sleep(Duration::from_secs(5)).await;
         assert_eq!(rcode(&ask(&pipeline, "c.example")), None, "they have ended");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flight_that_panics_takes_no_other_with_it() {
+        let network = Silence::default();
+        let pipeline = pipeline_over(network.clone(), Settings::default());
+        let begun = pipeline.clock().now().mono;
+        let waiting = |name| match ask(&pipeline, name) {
+            Progress::Waiting(waiting) => waiting,
+            Progress::Answered(_) => panic!("answered"),
+        };
+        let other = waiting("a.example");
+        tokio::task::yield_now().await;
+        network.panics.store(true, Ordering::Relaxed);
+        let (_, broken) = waiting("b.example").finish().await;
+        assert_eq!((broken.rcode, pipeline.clock().now().mono - begun), (Rcode::SERVFAIL, Duration::ZERO));
+        network.panics.store(false, Ordering::Relaxed);
+        let (_, silent) = other.finish().await;
+        assert_eq!(silent.rcode, Rcode::SERVFAIL);
+        assert!(pipeline.clock().now().mono - begun >= Duration::from_millis(4_750), "it went on");
+        assert_eq!(rcode(&ask(&pipeline, "c.example")), None, "and so do those after it");
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,4 +1,4 @@
-//! Identical questions in flight: one task asks, every asker shares what comes of it.
+//! Identical questions in flight: they are asked once, every asker shares what comes of it.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -160,7 +160,7 @@ impl Flights {
     }
 }
 
-/// Held by the one task that asks. However it ends, the question can be asked again.
+/// Held by the one that asks. However it ends, the question can be asked again.
 #[derive(Debug)]
 pub(super) struct Ticket {
     key: Key,
@@ -169,6 +169,11 @@ pub(super) struct Ticket {
 }
 
 impl Ticket {
+    /// What is to be asked.
+    pub(super) const fn errand(&self) -> &Arc<Errand> {
+        &self.key.errand
+    }
+
     /// Tells every asker what came of it.
     pub(super) fn land(self, outcome: Outcome) {
         // It lands once. Nobody may be left to hear it; the cache has it all the same.
