@@ -93,15 +93,14 @@ impl<H: Host> Desk<H> {
         self.active = self.host.clock().instant(now.mono);
         self.is_fresh = false;
         self.pay(now);
-        if self.out.capacity() == 0 {
-            self.out = SPARE.take();
-        }
-        let start = self.out.len();
-        self.out.put_u16(0);
+        let start = self.begin_answer();
         match self.host.answer(message, now, &mut self.out) {
             Step::Answered => frame(&mut self.out, start),
             Step::Waiting(answer) => {
                 self.out.truncate(start);
+                if self.out.is_empty() {
+                    self.clear_out();
+                }
                 self.wait_for(answer);
             }
             Step::Unanswerable => {
@@ -119,15 +118,24 @@ impl<H: Host> Desk<H> {
             && self.out.len() < OUT_OCTETS_MAX
             && let Poll::Ready(Some(answer)) = self.waiting.poll_next_unpin(context)
         {
-            let start = self.out.len();
-            self.out.put_u16(0);
+            let start = self.begin_answer();
             self.out.put_slice(&answer);
             frame(&mut self.out, start);
             self.active = Instant::now();
         }
     }
 
-    /// Empties the output buffer, which has been written, and gives it back to the worker.
+    /// Makes room for an answer and the two octets before it; where those stand.
+    fn begin_answer(&mut self) -> usize {
+        if self.out.capacity() == 0 {
+            self.out = SPARE.take();
+        }
+        let start = self.out.len();
+        self.out.put_u16(0);
+        start
+    }
+
+    /// Empties the output buffer, of which nothing is left to write, and gives it back to the worker.
     pub(super) fn clear_out(&mut self) {
         let mut out = std::mem::take(&mut self.out);
         out.clear();
