@@ -527,15 +527,15 @@ impl Pipeline {
         let until = self.clock.instant(now.mono + self.settings.patience());
         let over_budget = || self.telemetry.count(Event::Bound(Bound::UpstreamBudget));
         let result = self.upstream.forward(errand, until, over_budget).await;
-        let now = self.clock.now();
+        let now = self.clock.mono();
         match result {
             Ok(mut reply) => {
                 let findings = self.regime.load().policy.find(permitted, &reply);
-                self.cache.keep(permitted, &mut reply, &findings, now.mono);
+                self.cache.keep(permitted, &mut reply, &findings, now);
                 Ok((reply, findings))
             }
             Err(failure) => {
-                self.cache.keep_failure(permitted, failure, now.mono);
+                self.cache.keep_failure(permitted, failure, now);
                 Err(failure)
             }
         }

@@ -213,6 +213,8 @@ pub const STALE_TTL: u32 = 30;
 #[derive(Debug, Clone)]
 pub struct Reply<'a> {
     octets: Cow<'a, [u8]>,
+    /// Where its records begin.
+    records_at: usize,
     freshness: Freshness,
 }
 
@@ -247,7 +249,8 @@ impl Reply<'static> {
         let Some(mut end) = Question::end_of(octets, qname, qtype, qclass) else {
             return Err(Question::read(octets).map_or_else(Into::into, |_| NotAReply::OtherQuestion));
         };
-        let records = Records::new(octets, &header, end);
+        let records_at = end;
+        let records = Records::new(octets, &header, records_at);
         let mut additional = 0;
         let mut ttls_at = SmallVec::<[usize; 8]>::new();
         for record in records {
@@ -283,7 +286,7 @@ impl Reply<'static> {
         header.counts[3] = additional;
         let mut kept = octets[..end].to_vec();
         kept[..HEADER_OCTETS].copy_from_slice(&header.octets());
-        Ok(Self { octets: Cow::Owned(kept), freshness: Freshness::Aged(0) })
+        Ok(Self { octets: Cow::Owned(kept), records_at, freshness: Freshness::Aged(0) })
     }
 }
 
@@ -291,7 +294,8 @@ impl<'a> Reply<'a> {
     /// A reply whose octets once passed [`Reply::read`], from where they were kept.
     #[must_use]
     pub fn kept(octets: &'a [u8], freshness: Freshness) -> Self {
-        Self { octets: Cow::Borrowed(octets), freshness }
+        let records_at = Name::skip(octets, HEADER_OCTETS).unwrap_or(octets.len()) + 4;
+        Self { octets: Cow::Borrowed(octets), records_at, freshness }
     }
 
     /// The whole message. It was checked when it was read; a walk over it meets no error.
@@ -321,14 +325,13 @@ impl<'a> Reply<'a> {
 
     /// Its records in turn.
     pub fn records(&self) -> impl Iterator<Item = Record<'_>> {
-        let end = Name::skip(&self.octets, HEADER_OCTETS).unwrap_or(self.octets.len());
-        Records::new(&self.octets, &self.header(), end + 4).map_while(Result::ok)
+        Records::new(&self.octets, &self.header(), self.records_at).map_while(Result::ok)
     }
 
     /// A borrowed view of the same reply.
     #[must_use]
     pub fn borrowed(&self) -> Reply<'_> {
-        Reply { octets: Cow::Borrowed(&self.octets), freshness: self.freshness }
+        Reply { octets: Cow::Borrowed(&self.octets), ..*self }
     }
 
     /// Sets every TTL from what it was. The edit is in place where the reply owns its octets.

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::task::{Context, Poll, ready};
 
+use tokio::time::Instant;
+
 use super::counters::count;
 use super::ports::{self, Awaited};
 use super::question::{Heard, Question};
@@ -90,8 +92,8 @@ pub(super) enum Exchange {
 
 impl Exchange {
     /// Sends the question.
-    pub(super) fn begin(server: &Server, errand: &Arc<Errand>) -> Self {
-        match over_udp(server, errand, true) {
+    pub(super) fn begin(server: &Server, errand: &Arc<Errand>, now: Instant) -> Self {
+        match over_udp(server, errand, true, now) {
             Ok(awaited) => Self::Asked(awaited),
             Err(failure) => Self::GoesOn(Box::pin(ready(Err(failure)))),
         }
@@ -133,17 +135,17 @@ async fn go_on(server: Arc<Server>, errand: Arc<Errand>, outcome: ports::Outcome
 }
 
 async fn ask_without_edns(server: &Server, errand: &Arc<Errand>) -> Result<Heard, Failure> {
-    let outcome = over_udp(server, errand, false)?.await;
+    let outcome = over_udp(server, errand, false, Instant::now())?.await;
     whole(server, errand, false, outcome).await
 }
 
 /// Over UDP. What the network says at once is remembered.
-fn over_udp(server: &Server, errand: &Arc<Errand>, edns: bool) -> Result<Awaited, Failure> {
+fn over_udp(server: &Server, errand: &Arc<Errand>, edns: bool, now: Instant) -> Result<Awaited, Failure> {
     if !errand.budget.spend() {
         return Err(Failure::Overloaded);
     }
     count(&server.counters.queries);
-    server.ports.ask(errand, edns).map_err(|error| {
+    server.ports.ask(errand, edns, now).map_err(|error| {
         server.refused(error);
         Failure::Network
     })

@@ -136,7 +136,7 @@ impl Race {
                 0 => entrant.server.patience(),
                 made => NEXT_TRY * 2u32.saturating_pow(made - 1),
             };
-        let exchange = Exchange::begin(&entrant.server, &self.errand);
+        let exchange = Exchange::begin(&entrant.server, &self.errand, now);
         let _beside = self.make_room();
         self.tries.push(Try { place, since: now, exchange, _beside });
     }

@@ -113,6 +113,7 @@ impl<H: Host> Desk<H> {
 
     /// Puts the answers that have come by now into the output buffer.
     pub(super) fn gather(&mut self, context: &mut Context<'_>) {
+        let mut has_come = false;
         // On most turns nothing is waited for, and the set costs more to ask than to look at.
         while self.is_waiting()
             && self.out.len() < OUT_OCTETS_MAX
@@ -121,6 +122,9 @@ impl<H: Host> Desk<H> {
             let start = self.begin_answer();
             self.out.put_slice(&answer);
             frame(&mut self.out, start);
+            has_come = true;
+        }
+        if has_come {
             self.active = Instant::now();
         }
     }
