@@ -28,10 +28,16 @@ impl Clock {
         Self { start: Instant::now(), wall_at_start: Some(wall) }
     }
 
+    /// Time since the process began.
+    #[must_use]
+    pub fn mono(&self) -> Duration {
+        self.start.elapsed()
+    }
+
     /// Both clocks.
     #[must_use]
     pub fn now(&self) -> Now {
-        let mono = self.start.elapsed();
+        let mono = self.mono();
         Now { mono, wall: self.wall_at_start.map_or_else(Timestamp::now, |wall| later(wall, mono)) }
     }
 

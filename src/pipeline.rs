@@ -3,6 +3,7 @@
 mod client;
 mod flight;
 mod passes;
+mod tower;
 
 use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
@@ -25,11 +26,12 @@ pub use crate::policy::origin::Country;
 use crate::policy::{Block, Cause, Findings, Permitted, Policy, View};
 use crate::query::{Failure, Fault, Malformed, Now, Query, Reply, Transport};
 use crate::telemetry::{BlockCounter, Bound, Event, Protocol, Telemetry};
-use crate::upstream::Upstream;
+use crate::upstream::{Errand, Upstream};
 pub use client::Client;
 use flight::{Flight, Flights, Outcome};
 use passes::Passes;
 pub use passes::ProbePass;
+use tower::{Departure, depart};
 
 /// What the pipeline itself decides.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -379,14 +381,14 @@ impl Pipeline {
         let query = Query::plain(question.name.clone(), question.qtype);
         let country = question.client.and_then(|client| policy.place(client).0);
         let Ok(permitted) = policy.admit(&query, View { country }, question.at, |_| {}) else { return explanation };
-        let permitted = Arc::new(permitted.to_static());
-        let flight = self.flight(&permitted, self.clock.now());
+        let errand = Errand::new(permitted.to_static());
+        let flight = self.flight(&errand, self.clock.now());
         let outcome = match &flight {
             Some(flight) => flight.outcome().await,
             None => &Err(Failure::Overloaded),
         };
         match outcome {
-            Ok((reply, _)) => policy.explain_reply(question, &permitted, reply),
+            Ok((reply, _)) => policy.explain_reply(question, errand.permitted(), reply),
             Err(_) => {
                 let note = "no upstream answered: addresses, and names behind a CNAME, DNAME, SVCB or HTTPS record, \
                             were not looked at";
@@ -478,13 +480,13 @@ impl Pipeline {
             return self.leave(by, &Answer::local(&permitted.query().echo, &Local::not_cached()), out);
         }
         self.count(by, Event::CacheMiss);
-        let permitted = Arc::new(permitted.to_static());
-        let flight = |place| Some((place, self.flight(&permitted, by.now)?));
+        let errand = Errand::new(permitted.to_static());
+        let flight = |place| Some((place, self.flight(&errand, by.now)?));
         let Some((place, flight)) = self.take_place().and_then(flight) else {
             self.telemetry.count(Event::Bound(Bound::InFlight));
-            return self.stale_or(Failure::Overloaded, by, &permitted, scratch, out);
+            return self.stale_or(Failure::Overloaded, by, permitted, scratch, out);
         };
-        Progress::Waiting(Waiting { place, client: client.clone(), permitted, arrived: by.now, stale, flight })
+        Progress::Waiting(Waiting { place, client: client.clone(), errand, arrived: by.now, stale, flight })
     }
 
     fn take_place(self: &Arc<Self>) -> Option<Place> {
@@ -495,44 +497,38 @@ impl Pipeline {
     }
 
     fn refresh(self: &Arc<Self>, permitted: &Permitted<'_>, now: Now) {
-        let event = match self.flight(&Arc::new(permitted.to_static()), now) {
+        let event = match self.flight(&Errand::new(permitted.to_static()), now) {
             Some(_) => Event::CacheRefresh,
             None => Event::Bound(Bound::InFlight),
         };
         self.telemetry.count(event);
     }
 
-    /// The flight for a question: the one under way, or a new detached task, which outlives every asker. None: too
+    /// The flight for a question: the one under way, or a new one, which outlives every asker. None: too
     /// many are under way.
-    fn flight(self: &Arc<Self>, permitted: &Arc<Permitted<'static>>, now: Now) -> Option<Flight> {
-        self.flights.join(permitted, |ticket| {
-            let (pipeline, permitted) = (Arc::clone(self), Arc::clone(permitted));
-            // Boxed: the runtime moves a task several times, and aligns the memory of a large one at great cost.
-            tokio::spawn(Box::pin(async move {
-                let outcome = pipeline.fetch(&permitted, now).await;
-                ticket.land(outcome);
-            }));
-        })
+    fn flight(self: &Arc<Self>, errand: &Arc<Errand>, now: Now) -> Option<Flight> {
+        self.flights.join(errand, |ticket| depart(Departure { pipeline: Arc::clone(self), ticket, now }))
     }
 
     /// Asks the upstreams once, on behalf of all who ask the same, and keeps what comes of it.
-    async fn fetch(&self, permitted: &Permitted<'static>, now: Now) -> Outcome {
+    async fn fetch(&self, errand: &Arc<Errand>, now: Now) -> Outcome {
+        let permitted = errand.permitted();
         // Our own loop probe has come round: it must not set out again.
         if self.upstream.is_own_probe(&permitted.query().qname) {
             return Err(Failure::Network);
         }
         let until = self.clock.instant(now.mono + self.settings.patience());
         let over_budget = || self.telemetry.count(Event::Bound(Bound::UpstreamBudget));
-        let result = self.upstream.forward(permitted, until, over_budget).await;
-        let now = self.clock.now();
+        let result = self.upstream.forward(errand, until, over_budget).await;
+        let now = self.clock.mono();
         match result {
             Ok(mut reply) => {
                 let findings = self.regime.load().policy.find(permitted, &reply);
-                self.cache.keep(permitted, &mut reply, &findings, now.mono);
+                self.cache.keep(permitted, &mut reply, &findings, now);
                 Ok((reply, findings))
             }
             Err(failure) => {
-                self.cache.keep_failure(permitted, failure, now.mono);
+                self.cache.keep_failure(permitted, failure, now);
                 Err(failure)
             }
         }
@@ -580,7 +576,7 @@ impl Drop for Place {
 pub struct Waiting {
     place: Place,
     client: Client,
-    permitted: Arc<Permitted<'static>>,
+    errand: Arc<Errand>,
     arrived: Now,
     /// Whether the cache has a reply past its TTL to fall back on.
     stale: bool,
@@ -635,7 +631,7 @@ impl Waiting {
     fn stale(&self, pipeline: &Pipeline, out: &mut BytesMut) -> Option<Written> {
         let mut scratch = Vec::new();
         let now = pipeline.clock.now();
-        let (reply, findings) = pipeline.cache.stale(&self.permitted, now.mono, &mut scratch)?;
+        let (reply, findings) = pipeline.cache.stale(self.errand.permitted(), now.mono, &mut scratch)?;
         if !self.client.is_probe() {
             pipeline.telemetry.count(Event::CacheStale);
         }
@@ -661,7 +657,7 @@ impl Waiting {
     ) -> Written {
         let regime = pipeline.regime.load();
         let by = Sight::new(&regime, &self.client, pipeline.clock.now());
-        match regime.policy.admit_again(&self.permitted, by.view, by.now.wall) {
+        match regime.policy.admit_again(self.errand.permitted(), by.view, by.now.wall) {
             Ok(permitted) => leave(by, &permitted, out),
             Err(block) => pipeline.blocked(by, &block, out),
         }
@@ -673,6 +669,7 @@ impl Waiting {
 mod tests {
     use std::io;
     use std::path::Path;
+    use std::sync::atomic::AtomicBool;
     use std::task::{Context, Poll};
 
     use jiff::Timestamp;
@@ -687,12 +684,14 @@ mod tests {
     use crate::upstream::{self, Connecting, Datagrams, Network, Resolvers};
 
     /// A network that takes everything and answers nothing.
-    #[derive(Debug)]
-    struct Silence;
+    #[derive(Debug, Clone, Default)]
+    struct Silence {
+        panics: Arc<AtomicBool>,
+    }
 
     impl Network for Silence {
         fn udp(&self, _: SocketAddr) -> io::Result<Box<dyn Datagrams>> {
-            Ok(Box::new(Self))
+            Ok(Box::new(self.clone()))
         }
 
         fn tcp(&self, _: SocketAddr) -> Connecting {
@@ -702,6 +701,7 @@ mod tests {
 
     impl Datagrams for Silence {
         fn send(&mut self, _: &[u8]) -> io::Result<()> {
+            assert!(!self.panics.load(Ordering::Relaxed), "as it is told");
             Ok(())
         }
 
@@ -714,13 +714,17 @@ mod tests {
 
     /// A pipeline without rules, whose upstream is silent.
     fn pipeline(settings: Settings) -> Arc<Pipeline> {
+        pipeline_over(Silence::default(), settings)
+    }
+
+    fn pipeline_over(network: Silence, settings: Settings) -> Arc<Pipeline> {
         let (day, clock) = (Duration::from_secs(86_400), Clock::simulated(START.parse().unwrap()));
         let loaded = load::load(&load::Settings::default(), &load::Before::default(), clock.now().wall);
         let upstreams = upstream::Settings::of(Resolvers::Listed(vec!["192.0.2.53:53".parse().unwrap()]));
         Pipeline::new(Parts {
             policy: Policy::compile(&loaded, 1, clock.now().wall).unwrap(),
             cache: Cache::new(&cache::Settings { memory: 64 << 20, ttl_min: Duration::ZERO, ttl_max: day, stale: day }),
-            upstream: Upstream::new(&upstreams, Arc::new(Silence)),
+            upstream: Upstream::new(&upstreams, Arc::new(network)),
             locals: Locals::new(&local::Settings::default()),
             telemetry: Telemetry::new(1),
             clock,
@@ -772,6 +776,27 @@ mod tests {
         assert_eq!(pipeline.telemetry().total(Event::Bound(Bound::InFlight)), 1);
         tokio::time::sleep(Duration::from_secs(5)).await;
         assert_eq!(rcode(&ask(&pipeline, "c.example")), None, "they have ended");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flight_that_panics_takes_no_other_with_it() {
+        let network = Silence::default();
+        let pipeline = pipeline_over(network.clone(), Settings::default());
+        let begun = pipeline.clock().now().mono;
+        let waiting = |name| match ask(&pipeline, name) {
+            Progress::Waiting(waiting) => waiting,
+            Progress::Answered(_) => panic!("answered"),
+        };
+        let other = waiting("a.example");
+        tokio::task::yield_now().await;
+        network.panics.store(true, Ordering::Relaxed);
+        let (_, broken) = waiting("b.example").finish().await;
+        assert_eq!((broken.rcode, pipeline.clock().now().mono - begun), (Rcode::SERVFAIL, Duration::ZERO));
+        network.panics.store(false, Ordering::Relaxed);
+        let (_, silent) = other.finish().await;
+        assert_eq!(silent.rcode, Rcode::SERVFAIL);
+        assert!(pipeline.clock().now().mono - begun >= Duration::from_millis(4_750), "it went on");
+        assert_eq!(rcode(&ask(&pipeline, "c.example")), None, "and so do those after it");
     }
 
     #[tokio::test(start_paused = true)]

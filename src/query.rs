@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use smallvec::SmallVec;
 
 use crate::dns::edns::{Asked, SdeOption};
 use crate::dns::message::{Header, MessageError, Question, Record, Records, Section, crosses_ttl, flag};
@@ -200,6 +201,8 @@ pub const STALE_TTL: u32 = 30;
 #[derive(Debug, Clone)]
 pub struct Reply<'a> {
     octets: Cow<'a, [u8]>,
+    /// Where its records begin.
+    records_at: usize,
     freshness: Freshness,
 }
 
@@ -231,14 +234,13 @@ impl Reply<'static> {
         if !header.has(flag::QR) || header.opcode() != 0 || header.counts[0] != 1 || octets.len() > MESSAGE_OCTETS_MAX {
             return Err(NotAReply::Malformed);
         }
-        let question = Question::read(octets)?;
-        if question.qtype != qtype || question.qclass != qclass || question.qname != *qname {
-            return Err(NotAReply::OtherQuestion);
-        }
-        let records = Records::new(octets, &header, question.end);
-        let mut end = question.end;
+        let Some(mut end) = Question::end_of(octets, qname, qtype, qclass) else {
+            return Err(Question::read(octets).map_or_else(Into::into, |_| NotAReply::OtherQuestion));
+        };
+        let records_at = end;
+        let records = Records::new(octets, &header, records_at);
         let mut additional = 0;
-        let mut ttls_at = Vec::new();
+        let mut ttls_at = SmallVec::<[usize; 8]>::new();
         for record in records {
             let record = record?;
             if record.rtype == Qtype::OPT {
@@ -253,9 +255,12 @@ impl Reply<'static> {
                 break;
             }
             ttls_at.push(record.ttl_at);
-            record.owner().map_err(MessageError::from)?;
             // What the policy will look at must be there to look at, and stay what it was when the TTLs have changed.
-            let mut sound = !crosses_ttl(octets, record.start, &ttls_at);
+            let mut sound = true;
+            if !record.points_to_qname() {
+                record.owner().map_err(MessageError::from)?;
+                sound = !crosses_ttl(octets, record.start, &ttls_at);
+            }
             if let Some(skip) = record.rtype.target_at() {
                 record.rdata_name(skip).map_err(MessageError::from)?;
                 sound &= !crosses_ttl(octets, record.rdata_at() + skip, &ttls_at);
@@ -269,7 +274,7 @@ impl Reply<'static> {
         header.counts[3] = additional;
         let mut kept = octets[..end].to_vec();
         kept[..HEADER_OCTETS].copy_from_slice(&header.octets());
-        Ok(Self { octets: Cow::Owned(kept), freshness: Freshness::Aged(0) })
+        Ok(Self { octets: Cow::Owned(kept), records_at, freshness: Freshness::Aged(0) })
     }
 }
 
@@ -277,7 +282,8 @@ impl<'a> Reply<'a> {
     /// A reply whose octets once passed [`Reply::read`], from where they were kept.
     #[must_use]
     pub fn kept(octets: &'a [u8], freshness: Freshness) -> Self {
-        Self { octets: Cow::Borrowed(octets), freshness }
+        let records_at = Name::skip(octets, HEADER_OCTETS).unwrap_or(octets.len()) + 4;
+        Self { octets: Cow::Borrowed(octets), records_at, freshness }
     }
 
     /// The whole message. It was checked when it was read; a walk over it meets no error.
@@ -307,14 +313,13 @@ impl<'a> Reply<'a> {
 
     /// Its records in turn.
     pub fn records(&self) -> impl Iterator<Item = Record<'_>> {
-        let end = Name::skip(&self.octets, HEADER_OCTETS).unwrap_or(self.octets.len());
-        Records::new(&self.octets, &self.header(), end + 4).map_while(Result::ok)
+        Records::new(&self.octets, &self.header(), self.records_at).map_while(Result::ok)
     }
 
     /// A borrowed view of the same reply.
     #[must_use]
     pub fn borrowed(&self) -> Reply<'_> {
-        Reply { octets: Cow::Borrowed(&self.octets), freshness: self.freshness }
+        Reply { octets: Cow::Borrowed(&self.octets), ..*self }
     }
 
     /// Sets every TTL from what it was. The edit is in place where the reply owns its octets.

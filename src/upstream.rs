@@ -36,18 +36,16 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
 use crate::dns::Name;
-use crate::policy::Permitted;
 use crate::query::{Failure, Reply};
 
 pub use counters::{Counts, LATENCY_BOUNDS_MS};
+pub use exchange::Errand;
 pub use race::{TRIES_PER_SERVER_MAX, UPSTREAM_QUERIES_MAX};
 pub use sockets::System;
 pub use system::SYSTEM_RESOLVERS_MAX;
 
-use exchange::{Budget, Errand};
 use loops::Nonces;
 use ports::SOCKETS_PER_WORKER_MAX;
-use question::Question;
 use race::Race;
 use server::{Server, Servers};
 use system::Follower;
@@ -214,7 +212,7 @@ impl Upstream {
     /// Why there is no reply. An upstream's error RCODE is one, after another upstream was asked.
     pub async fn forward(
         &self,
-        permitted: &Permitted<'_>,
+        errand: &Arc<Errand>,
         until: Instant,
         over_budget: impl FnOnce(),
     ) -> Result<Reply<'static>, Failure> {
@@ -226,8 +224,6 @@ impl Upstream {
         if until <= now {
             return Err(Failure::Timeout);
         }
-        let budget = Budget::new(UPSTREAM_QUERIES_MAX);
-        let errand = Arc::new(Errand { question: Question::of(permitted), budget });
         let mut race = Race::new(servers, errand, Arc::clone(&self.further_tries), [now, until]);
         let outcome = race.run().await;
         if race.is_over_budget() {

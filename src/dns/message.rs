@@ -124,6 +124,17 @@ impl Question {
         let [t1, t0, c1, c0] = message.get(at..).and_then(<[u8]>::first_chunk).ok_or(MessageError::Truncated)?;
         Ok((Qtype(u16::from_be_bytes([*t1, *t0])), Qclass(u16::from_be_bytes([*c1, *c0])), at + 4))
     }
+
+    /// Where the octets behind the question begin, where it is exactly this one. No name is read for it.
+    #[must_use]
+    pub fn end_of(message: &[u8], qname: &Name, qtype: Qtype, qclass: Qclass) -> Option<usize> {
+        let wire = qname.as_wire();
+        let (name, rest) = message.get(HEADER_OCTETS..)?.split_at_checked(wire.len())?;
+        let ([t1, t0], [c1, c0]) = (qtype.0.to_be_bytes(), qclass.0.to_be_bytes());
+        // Lengths of labels are below every letter.
+        let same = name.eq_ignore_ascii_case(wire) && rest.first_chunk() == Some(&[t1, t0, c1, c0]);
+        same.then_some(HEADER_OCTETS + wire.len() + 4)
+    }
 }
 
 /// The section a record stands in.
@@ -162,6 +173,12 @@ impl<'a> Record<'a> {
     /// When it is not a name: walking over a record does not read it.
     pub fn owner(&self) -> Result<Name, NameError> {
         Name::parse(self.message, self.start).map(|(name, _)| name)
+    }
+
+    /// Whether its owner name is a pointer to QNAME, as nearly always where it is QNAME.
+    #[must_use]
+    pub fn points_to_qname(&self) -> bool {
+        self.message[self.start..].starts_with(&[0xc0, HEADER_OCTETS as u8])
     }
 
     /// The TTL's octets as they stand.

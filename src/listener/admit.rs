@@ -240,7 +240,7 @@ pub(super) mod tests {
             connect(near, &client).await.unwrap()
         });
         let mut far = shaken.unwrap();
-        assert!(far.get_ref().0.nodelay().unwrap());
+        assert!(far.get_ref().0.0.nodelay().unwrap());
         far.write_all(b"octets").await.unwrap();
         far.shutdown().await.unwrap();
         let mut octets = Vec::new();

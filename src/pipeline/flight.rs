@@ -1,4 +1,4 @@
-//! Identical questions in flight: one task asks, every asker shares what comes of it.
+//! Identical questions in flight: they are asked once, every asker shares what comes of it.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -11,8 +11,9 @@ use tokio::sync::Notify;
 
 use crate::dns::message::flag;
 use crate::dns::{Qclass, Qtype};
-use crate::policy::{Findings, Permitted};
+use crate::policy::Findings;
 use crate::query::{Failure, Reply};
+use crate::upstream::Errand;
 
 /// Like the cache's: so that cores do not queue.
 const SHARDS: usize = 64;
@@ -23,25 +24,25 @@ pub(super) type Outcome = Result<(Reply<'static>, Findings), Failure>;
 /// One question, as the cache tells questions apart: QNAME, QTYPE, QCLASS, DO and CD.
 #[derive(Debug, Clone)]
 struct Key {
-    permitted: Arc<Permitted<'static>>,
+    errand: Arc<Errand>,
     /// Of all that is compared: taken once, for the shard and for its table.
     hash: u64,
 }
 
 impl Key {
-    fn new(permitted: &Arc<Permitted<'static>>, hasher: &RandomState) -> Self {
-        Self { permitted: Arc::clone(permitted), hash: hasher.hash_one(fields(permitted)) }
+    fn new(errand: &Arc<Errand>, hasher: &RandomState) -> Self {
+        Self { errand: Arc::clone(errand), hash: hasher.hash_one(fields(errand)) }
     }
 }
 
-fn fields<'q>(permitted: &'q Permitted<'_>) -> (&'q [u8], Qtype, Qclass, bool, bool) {
-    let query = permitted.query();
+fn fields(errand: &Errand) -> (&[u8], Qtype, Qclass, bool, bool) {
+    let query = errand.permitted().query();
     (query.qname.as_wire(), query.qtype, query.qclass, query.echo.dnssec_ok(), query.echo.has(flag::CD))
 }
 
 impl PartialEq for Key {
     fn eq(&self, other: &Self) -> bool {
-        self.hash == other.hash && fields(&self.permitted) == fields(&other.permitted)
+        self.hash == other.hash && fields(&self.errand) == fields(&other.errand)
     }
 }
 
@@ -133,8 +134,8 @@ impl Flights {
 
     /// Joins the flight for a question; where there is none, `depart` starts one with the ticket it is handed. None:
     /// too many are under way.
-    pub(super) fn join(&self, permitted: &Arc<Permitted<'static>>, depart: impl FnOnce(Ticket)) -> Option<Flight> {
-        let key = Key::new(permitted, &self.0.hasher);
+    pub(super) fn join(&self, errand: &Arc<Errand>, depart: impl FnOnce(Ticket)) -> Option<Flight> {
+        let key = Key::new(errand, &self.0.hasher);
         let flight = match self.shard(&key).entry(key.clone()) {
             Entry::Occupied(under_way) => return Some(Flight { is_joined: true, ..under_way.get().clone() }),
             Entry::Vacant(place) => {
@@ -159,7 +160,7 @@ impl Flights {
     }
 }
 
-/// Held by the one task that asks. However it ends, the question can be asked again.
+/// Held by the one that asks. However it ends, the question can be asked again.
 #[derive(Debug)]
 pub(super) struct Ticket {
     key: Key,
@@ -168,6 +169,11 @@ pub(super) struct Ticket {
 }
 
 impl Ticket {
+    /// What is to be asked.
+    pub(super) const fn errand(&self) -> &Arc<Errand> {
+        &self.key.errand
+    }
+
     /// Tells every asker what came of it.
     pub(super) fn land(self, outcome: Outcome) {
         // It lands once. Nobody may be left to hear it; the cache has it all the same.
@@ -190,44 +196,45 @@ impl Drop for Ticket {
 mod tests {
     use super::*;
     use crate::dns::Name;
+    use crate::policy::Permitted;
     use crate::query::Query;
 
-    fn permitted(name: &str) -> Arc<Permitted<'static>> {
-        Arc::new(Permitted::for_tests(Query::plain(Name::from_text(name).unwrap(), Qtype::A)))
+    fn errand(name: &str) -> Arc<Errand> {
+        Errand::new(Permitted::for_tests(Query::plain(Name::from_text(name).unwrap(), Qtype::A)))
     }
 
     /// Joins, and says whether a flight had to be started, with its ticket.
-    fn join(flights: &Flights, permitted: &Arc<Permitted<'static>>) -> (Option<Flight>, Option<Ticket>) {
+    fn join(flights: &Flights, errand: &Arc<Errand>) -> (Option<Flight>, Option<Ticket>) {
         let mut ticket = None;
-        (flights.join(permitted, |started| ticket = Some(started)), ticket)
+        (flights.join(errand, |started| ticket = Some(started)), ticket)
     }
 
     #[tokio::test]
     async fn askers_of_one_question_share_a_flight_and_its_outcome() {
         let flights = Flights::new(0);
-        let (first, ticket) = join(&flights, &permitted("a.example"));
-        let (second, none) = join(&flights, &permitted("A.EXAMPLE"));
+        let (first, ticket) = join(&flights, &errand("a.example"));
+        let (second, none) = join(&flights, &errand("A.EXAMPLE"));
         assert!(none.is_none());
         ticket.unwrap().land(Err(Failure::Network));
         for flight in [first, second] {
             assert_eq!(flight.unwrap().outcome().await.as_ref().err(), Some(&Failure::Network));
         }
-        assert!(join(&flights, &permitted("a.example")).1.is_some(), "it can be asked again");
+        assert!(join(&flights, &errand("a.example")).1.is_some(), "it can be asked again");
     }
 
     #[tokio::test]
     async fn a_task_that_ends_without_a_word_is_a_failure() {
         let flights = Flights::new(0);
-        let (flight, ticket) = join(&flights, &permitted("a.example"));
+        let (flight, ticket) = join(&flights, &errand("a.example"));
         drop(ticket);
         assert_eq!(flight.unwrap().outcome().await.as_ref().err(), Some(&Failure::Internal));
-        assert!(join(&flights, &permitted("a.example")).1.is_some());
+        assert!(join(&flights, &errand("a.example")).1.is_some());
     }
 
     #[test]
     fn questions_that_the_cache_tells_apart_have_flights_of_their_own() {
         let flights = Flights::new(0);
-        let mut others = vec![permitted("b.example")];
+        let mut others = vec![errand("b.example")];
         for change in [
             |query: &mut Query<'_>| query.qtype = Qtype::AAAA,
             |query: &mut Query<'_>| query.qclass = Qclass::CH,
@@ -235,9 +242,9 @@ mod tests {
         ] {
             let mut query = Query::plain(Name::from_text("a.example").unwrap(), Qtype::A);
             change(&mut query);
-            others.push(Arc::new(Permitted::for_tests(query)));
+            others.push(Errand::new(Permitted::for_tests(query)));
         }
-        let mut tickets = vec![join(&flights, &permitted("a.example")).1.unwrap()];
+        let mut tickets = vec![join(&flights, &errand("a.example")).1.unwrap()];
         for other in &others {
             tickets.push(join(&flights, other).1.unwrap());
         }
@@ -246,11 +253,11 @@ mod tests {
     #[test]
     fn past_the_bound_no_flight_starts_and_those_under_way_are_still_joined() {
         let flights = Flights::new(2);
-        let tickets = ["a.example", "b.example"].map(|name| join(&flights, &permitted(name)).1.unwrap());
-        assert!(matches!(join(&flights, &permitted("c.example")), (None, None)));
-        assert!(matches!(join(&flights, &permitted("a.example")), (Some(_), None)));
+        let tickets = ["a.example", "b.example"].map(|name| join(&flights, &errand(name)).1.unwrap());
+        assert!(matches!(join(&flights, &errand("c.example")), (None, None)));
+        assert!(matches!(join(&flights, &errand("a.example")), (Some(_), None)));
         drop(tickets);
-        assert!(matches!(join(&flights, &permitted("c.example")), (Some(_), Some(_))));
+        assert!(matches!(join(&flights, &errand("c.example")), (Some(_), Some(_))));
         assert_eq!(flights.0.under_way.load(Ordering::Relaxed), 0);
     }
 }

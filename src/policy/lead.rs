@@ -30,21 +30,26 @@ pub(super) enum Lead<'a> {
 /// them where a CNAME stands among them (RFC 9460 §4.2: the TargetName may be an alias). What else stands there is glue:
 /// the addresses of name servers that many share.
 pub(super) fn leads(qname: &Name, reply: &Reply<'_>, addresses: bool, mut each: impl FnMut(Lead<'_>)) {
-    let mut last = qname.clone();
+    let mut last = None;
     let answers = usize::from(reply.header().counts[1]);
     let has_cname = reply.records().take(answers).any(|record| record.rtype == Qtype::CNAME);
     for record in reply.records().take(answers) {
         let is_dname = record.rtype == Qtype::DNAME;
         let mut once = |name: &Name| {
-            if *name != last && name != qname && !name.is_root() {
+            if last.as_ref() != Some(name) && name != qname && !name.is_root() {
                 each(Lead::Name(name));
-                last = name.clone();
+                last = Some(name.clone());
             }
         };
         // Reply::read has read every one of these names before.
-        let Ok(owner) = record.owner() else { continue };
+        let read = if record.points_to_qname() { None } else { Some(record.owner()) };
+        let owner = match &read {
+            None => qname,
+            Some(Ok(owner)) => owner,
+            Some(Err(_)) => continue,
+        };
         if !is_dname {
-            once(&owner);
+            once(owner);
         }
         let target = record.rtype.target_at().filter(|_| !(is_dname && has_cname));
         let target = target.and_then(|skip| record.rdata_name(skip).ok());
@@ -52,7 +57,7 @@ pub(super) fn leads(qname: &Name, reply: &Reply<'_>, addresses: bool, mut each: 
             once(target);
         }
         if addresses {
-            addresses_of(&record, &owner, target.as_ref(), &mut each);
+            addresses_of(&record, owner, target.as_ref(), &mut each);
         }
     }
     if addresses {

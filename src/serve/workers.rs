@@ -10,6 +10,10 @@ use super::Refusal;
 use crate::config::Config;
 use crate::listener::{self, Phase, Shared};
 
+/// After so many tasks a worker looks what has come in, if it had no time to before. More than tokio's own 61, so that
+/// the replies of one look are delivered before the next, and the answers made of them leave together.
+const TASKS_PER_LOOK: u32 = 256;
+
 /// How many there are: `[listen] threads`, else one per core.
 pub(super) fn count(config: &Config) -> usize {
     config.threads.or_else(|| thread::available_parallelism().ok()).map_or(1, Into::into)
@@ -27,7 +31,7 @@ pub(super) fn start(
         let work = move || {
             let _ended = Ended(ended);
             shared.telemetry.enter(number);
-            match runtime::Builder::new_current_thread().enable_all().build() {
+            match runtime::Builder::new_current_thread().event_interval(TASKS_PER_LOOK).enable_all().build() {
                 Ok(runtime) => {
                     if let Err(error) = runtime.block_on(listener::run(bound, shared, phase)) {
                         tracing::error!(%error, "worker ended");

@@ -6,18 +6,41 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::task::{Context, Poll, ready};
 
+use tokio::time::Instant;
+
 use super::counters::count;
 use super::ports::{self, Awaited};
 use super::question::{Heard, Question};
+use super::race::UPSTREAM_QUERIES_MAX;
 use super::server::Server;
 use crate::dns::Rcode;
+use crate::policy::Permitted;
 use crate::query::{Failure, Reply};
 
-/// A question of a client's, and what may still be spent on it.
+/// What is to be asked, and what may still be spent on it.
 #[derive(Debug)]
-pub(super) struct Errand {
-    pub(super) question: Question,
+pub struct Errand {
+    permitted: Permitted<'static>,
     pub(super) budget: Budget,
+}
+
+impl Errand {
+    /// Nothing is spent yet.
+    #[must_use]
+    pub fn new(permitted: Permitted<'static>) -> Arc<Self> {
+        Arc::new(Self { permitted, budget: Budget::new(UPSTREAM_QUERIES_MAX) })
+    }
+
+    /// What was admitted.
+    #[must_use]
+    pub const fn permitted(&self) -> &Permitted<'static> {
+        &self.permitted
+    }
+
+    /// As it goes to upstreams.
+    pub(super) fn question(&self) -> Question<'_> {
+        Question::of(&self.permitted)
+    }
 }
 
 /// Upstream queries that may still be sent for one client query.
@@ -69,8 +92,8 @@ pub(super) enum Exchange {
 
 impl Exchange {
     /// Sends the question.
-    pub(super) fn begin(server: &Server, errand: &Arc<Errand>) -> Self {
-        match over_udp(server, errand, true) {
+    pub(super) fn begin(server: &Server, errand: &Arc<Errand>, now: Instant) -> Self {
+        match over_udp(server, errand, true, now) {
             Ok(awaited) => Self::Asked(awaited),
             Err(failure) => Self::GoesOn(Box::pin(ready(Err(failure)))),
         }
@@ -112,24 +135,24 @@ async fn go_on(server: Arc<Server>, errand: Arc<Errand>, outcome: ports::Outcome
 }
 
 async fn ask_without_edns(server: &Server, errand: &Arc<Errand>) -> Result<Heard, Failure> {
-    let outcome = over_udp(server, errand, false)?.await;
+    let outcome = over_udp(server, errand, false, Instant::now())?.await;
     whole(server, errand, false, outcome).await
 }
 
 /// Over UDP. What the network says at once is remembered.
-fn over_udp(server: &Server, errand: &Arc<Errand>, edns: bool) -> Result<Awaited, Failure> {
+fn over_udp(server: &Server, errand: &Arc<Errand>, edns: bool, now: Instant) -> Result<Awaited, Failure> {
     if !errand.budget.spend() {
         return Err(Failure::Overloaded);
     }
     count(&server.counters.queries);
-    server.ports.ask(errand, edns).map_err(|error| {
+    server.ports.ask(errand, edns, now).map_err(|error| {
         server.refused(error);
         Failure::Network
     })
 }
 
 /// What was heard over UDP; over TCP, where that is cut short or too many guessed at it.
-async fn whole(server: &Server, errand: &Errand, edns: bool, outcome: ports::Outcome) -> Result<Heard, Failure> {
+async fn whole(server: &Server, errand: &Arc<Errand>, edns: bool, outcome: ports::Outcome) -> Result<Heard, Failure> {
     let heard = outcome.map_err(|error| {
         server.refused(error);
         Failure::Network
@@ -138,7 +161,7 @@ async fn whole(server: &Server, errand: &Errand, edns: bool, outcome: ports::Out
         server.heard();
     }
     match heard {
-        Some(Heard::Truncated) | None => server.lines.ask(server, &errand.question, edns, &errand.budget).await,
+        Some(Heard::Truncated) | None => server.lines.ask(server, errand, edns).await,
         Some(heard) => Ok(heard),
     }
 }

@@ -102,19 +102,18 @@ impl Ports {
     ///
     /// # Errors
     /// Of the machine, and what ICMP brought meanwhile.
-    pub(super) fn ask(&self, errand: &Arc<Errand>, edns: bool) -> Result<Awaited, ErrorKind> {
-        let port = self.draw().map_err(|error| error.kind())?;
+    pub(super) fn ask(&self, errand: &Arc<Errand>, edns: bool, now: Instant) -> Result<Awaited, ErrorKind> {
+        let port = self.draw(now).map_err(|error| error.kind())?;
         let nth = port.state().send(errand, edns)?;
         Ok(Awaited { port, nth: Some(nth) })
     }
 
     /// The socket at a random place of the pool, a fresh one where that takes no more: the fewer queries there are, the
     /// more of them have a port of their own.
-    fn draw(&self) -> io::Result<Arc<Port>> {
+    fn draw(&self, now: Instant) -> io::Result<Arc<Port>> {
         let empty = || RefCell::new((0..self.per_worker).map(|_| Weak::new()).collect());
         let mut pool = self.pools.get_or(empty).borrow_mut();
         let place = rand::rng().random_range(0..self.per_worker);
-        let now = Instant::now();
         if let Some(port) = pool[place].upgrade()
             && port.state().takes_more(now)
         {
@@ -191,14 +190,14 @@ impl Drop for Awaited {
 }
 
 impl State {
-    const fn new(socket: Box<dyn Datagrams>, born: Instant) -> Self {
+    fn new(socket: Box<dyn Datagrams>, born: Instant) -> Self {
         Self {
             socket,
             born,
             is_retired: false,
             mismatches: 0,
-            ids: Vec::new(),
-            queries: Vec::new(),
+            ids: Vec::with_capacity(QUERIES_MAX),
+            queries: Vec::with_capacity(QUERIES_MAX),
             outstanding: 0,
             receiver: None,
         }
@@ -218,7 +217,7 @@ impl State {
         let id = self.free_id();
         let sent = MESSAGE.with_borrow_mut(|message| {
             message.clear();
-            errand.question.write(id, edns, message);
+            errand.question().write(id, edns, message);
             self.socket.send(message)
         });
         match sent {
@@ -273,7 +272,7 @@ impl State {
         let id = octets.first_chunk().map_or(0, |octets| u16::from_be_bytes(*octets));
         if let Some(nth) = self.ids.iter().position(|known| *known == id) {
             let heard = match &self.queries[nth] {
-                Query::Out(errand, _) => errand.question.read(id, octets),
+                Query::Out(errand, _) => errand.question().read(id, octets),
                 Query::Done(_) | Query::Gone => None,
             };
             return match heard {
@@ -375,9 +374,9 @@ mod tests {
 
     use super::*;
     use crate::dns::{Name, Qtype};
+    use crate::policy::Permitted;
+    use crate::query;
     use crate::upstream::Connecting;
-    use crate::upstream::exchange::Budget;
-    use crate::upstream::question::Question;
 
     /// A network whose sockets do as they are told.
     #[derive(Debug, Clone, Default)]
@@ -484,8 +483,7 @@ mod tests {
     }
 
     fn asking(name: &str) -> Arc<Errand> {
-        let question = Question::plain(Name::from_text(name).unwrap(), Qtype::A);
-        Arc::new(Errand { question, budget: Budget::new(1) })
+        Errand::new(Permitted::for_tests(query::Query::plain(Name::from_text(name).unwrap(), Qtype::A)))
     }
 
     /// Has the tasks of the sockets look at what came.
@@ -495,9 +493,9 @@ mod tests {
 
     /// So many queries on the first socket, each drawn until it is that one.
     fn ask_on_first(ports: &Ports, count: usize) -> Vec<Awaited> {
-        let mut awaited = vec![ports.ask(&question(), true).unwrap()];
+        let mut awaited = vec![ports.ask(&question(), true, Instant::now()).unwrap()];
         while awaited.len() < count {
-            awaited.push(ports.ask(&question(), true).unwrap());
+            awaited.push(ports.ask(&question(), true, Instant::now()).unwrap());
             let last = awaited.last().unwrap();
             if !Arc::ptr_eq(&last.port, &awaited[0].port) {
                 awaited.pop();
@@ -513,7 +511,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_socket_takes_64_queries_and_no_more() {
         let (bench, ports, _) = Bench::new();
-        let all: Vec<_> = (0..20_000).map(|_| ports.ask(&question(), true).unwrap()).collect();
+        let all: Vec<_> = (0..20_000).map(|_| ports.ask(&question(), true, Instant::now()).unwrap()).collect();
         let sent = bench.each(|fake| fake.sent.len());
         assert!(sent.iter().all(|sent| *sent <= QUERIES_MAX) && sent.contains(&QUERIES_MAX));
         let full = sent.iter().filter(|sent| **sent == QUERIES_MAX).count();
@@ -528,7 +526,7 @@ mod tests {
     async fn a_socket_takes_queries_for_two_seconds() {
         let (bench, ports, _) = Bench::new();
         for _ in 0..4_000 {
-            drop(ports.ask(&question(), true).unwrap());
+            drop(ports.ask(&question(), true, Instant::now()).unwrap());
             sleep(Duration::from_millis(5)).await;
         }
         let lives = bench.each(|fake| fake.sent.last().unwrap().0 - fake.sent[0].0);
@@ -543,7 +541,7 @@ mod tests {
     async fn few_queries_have_a_port_of_their_own_each() {
         let (bench, ports, _) = Bench::new();
         for _ in 0..4_000 {
-            drop(ports.ask(&question(), true).unwrap());
+            drop(ports.ask(&question(), true, Instant::now()).unwrap());
             sleep(Duration::from_secs(1)).await;
         }
         // At most two are open when a third is drawn; about one query in 128 meets the younger of them.
@@ -558,7 +556,7 @@ mod tests {
             let network: Arc<dyn Network> = Arc::new(bench.clone());
             let ports = Ports::new("192.0.2.1:53".parse().unwrap(), &network, &counters, per_worker);
             for _ in 0..1_000 {
-                drop(ports.ask(&question(), true).unwrap());
+                drop(ports.ask(&question(), true, Instant::now()).unwrap());
                 settle().await;
                 assert!(bench.open() <= per_worker.max(1));
             }
@@ -568,7 +566,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_old_socket_is_open_while_a_query_is_outstanding() {
         let (bench, ports, _) = Bench::new();
-        let mut awaited = ports.ask(&question(), true).unwrap();
+        let mut awaited = ports.ask(&question(), true, Instant::now()).unwrap();
         assert!((&mut awaited).now_or_never().is_none());
         sleep(LIFE * 2).await;
         assert_eq!(bench.open(), 1);
@@ -576,7 +574,7 @@ mod tests {
         assert!(is_heard(Some(awaited.await)));
         settle().await;
         assert_eq!(bench.open(), 0);
-        let given_up = ports.ask(&question(), true).unwrap();
+        let given_up = ports.ask(&question(), true, Instant::now()).unwrap();
         sleep(LIFE * 2).await;
         assert_eq!(bench.open(), 1);
         drop(given_up);
@@ -587,7 +585,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_socket_of_a_query_is_drawn_evenly_and_at_random() {
         let (bench, ports, _) = Bench::new();
-        let all: Vec<_> = (0..SOCKETS_PER_WORKER_MAX * 32).map(|_| ports.ask(&question(), true).unwrap()).collect();
+        let all: Vec<_> =
+            (0..SOCKETS_PER_WORKER_MAX * 32).map(|_| ports.ask(&question(), true, Instant::now()).unwrap()).collect();
         let drawn: Vec<_> = all.iter().map(|awaited| Arc::as_ptr(&awaited.port)).collect();
         // 32 each, give or take 5.7: fewer than 4, or no more than 44 anywhere, is as good as impossible.
         let places = &bench.each(|fake| fake.sent.len())[..SOCKETS_PER_WORKER_MAX];
@@ -619,7 +618,7 @@ mod tests {
         let other = asking("b.example");
         let mut first = ask_on_first(&ports, 2);
         let port = Arc::clone(&first[0].port);
-        let mut odd = std::iter::repeat_with(|| ports.ask(&other, true).unwrap())
+        let mut odd = std::iter::repeat_with(|| ports.ask(&other, true, Instant::now()).unwrap())
             .find(|awaited| Arc::ptr_eq(&awaited.port, &port))
             .unwrap();
         bench.answers(0, 1);
@@ -666,7 +665,8 @@ mod tests {
             let all = ask_on_first(&ports, 10);
             if at_send {
                 bench.of(0, |fake| fake.refuses = Some(ErrorKind::ConnectionRefused));
-                let refused = std::iter::repeat_with(|| ports.ask(&question(), true)).find_map(Result::err);
+                let refused =
+                    std::iter::repeat_with(|| ports.ask(&question(), true, Instant::now())).find_map(Result::err);
                 assert_eq!(refused, Some(ErrorKind::ConnectionRefused));
             } else {
                 bench.comes(0, Err(ErrorKind::ConnectionRefused));
@@ -684,7 +684,7 @@ mod tests {
         let mut all = ask_on_first(&ports, 2);
         bench.of(0, |fake| fake.refuses = Some(ErrorKind::WouldBlock));
         while bench.of(0, |fake| fake.sent.len()) < 3 {
-            all.push(ports.ask(&question(), true).unwrap());
+            all.push(ports.ask(&question(), true, Instant::now()).unwrap());
         }
         settle().await;
         assert!(all.into_iter().all(|awaited| awaited.now_or_never().is_none()));
@@ -712,7 +712,7 @@ mod tests {
     fn the_sockets_of_a_runtime_that_has_ended_are_not_used() {
         let (bench, ports, _) = Bench::new();
         let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let ask = || (0..1_000).for_each(|_| drop(ports.ask(&question(), true).unwrap()));
+        let ask = || (0..1_000).for_each(|_| drop(ports.ask(&question(), true, Instant::now()).unwrap()));
         runtime().block_on(async { ask() });
         assert_eq!(bench.open(), 0);
         let before = bench.each(|fake| fake.sent.len());

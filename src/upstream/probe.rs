@@ -66,7 +66,7 @@ fn ticks(period: Duration) -> Interval {
 
 /// Asks for the root's servers, which every resolver knows.
 async fn check_health(server: Arc<Server>) {
-    answer(&server, &Question::plain(Name::root(), Qtype::NS)).await;
+    answer(&server, Question::plain(&Name::root(), Qtype::NS)).await;
 }
 
 /// Whether each of `those` resolvers is ourselves.
@@ -79,9 +79,9 @@ fn loop_checks(upstream: &Arc<Upstream>, those: fn(&Server) -> bool) -> Vec<BoxF
 /// Asks for a nonce. Where it comes back to us, [`Upstream::is_own_probe`] says so before the resolver answers.
 async fn check_loop(upstream: Arc<Upstream>, server: Arc<Server>) {
     let (qname, seen) = upstream.nonces.send_out(&server);
-    let question = Question::plain(qname, Qtype::A);
+    let question = Question::plain(&qname, Qtype::A);
     for _ in 0..NONCE_TRIES {
-        let rcode = answer(&server, &question).await;
+        let rcode = answer(&server, question).await;
         if seen.load(Ordering::Relaxed) {
             return;
         }
@@ -96,7 +96,7 @@ async fn check_loop(upstream: Arc<Upstream>, server: Arc<Server>) {
 
 /// The RCODE of what comes back, if anything does. More of it is not looked at: nothing that answers a probe can
 /// reach a client.
-async fn answer(server: &Server, question: &Question) -> Option<Rcode> {
+async fn answer(server: &Server, question: Question<'_>) -> Option<Rcode> {
     let id = random_id();
     let mut message = BytesMut::new();
     question.write(id, true, &mut message);

@@ -10,10 +10,10 @@ use crate::policy::Permitted;
 use crate::query::{NotAReply, Reply};
 
 /// A question as it goes to upstreams: rebuilt from what was parsed, never copied from a client's octets.
-#[derive(Debug, Clone)]
-pub(super) struct Question {
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Question<'n> {
     /// QNAME, folded.
-    pub(super) qname: Name,
+    pub(super) qname: &'n Name,
     /// QTYPE.
     pub(super) qtype: Qtype,
     /// QCLASS.
@@ -40,12 +40,12 @@ pub(super) fn random_id() -> u16 {
     rand::rng().random_range(1..=u16::MAX)
 }
 
-impl Question {
+impl<'n> Question<'n> {
     /// What was admitted.
-    pub(super) fn of(permitted: &Permitted<'_>) -> Self {
+    pub(super) fn of(permitted: &'n Permitted<'_>) -> Self {
         let query = permitted.query();
         Self {
-            qname: query.qname.clone(),
+            qname: &query.qname,
             qtype: query.qtype,
             qclass: query.qclass,
             dnssec_ok: query.echo.dnssec_ok(),
@@ -54,7 +54,7 @@ impl Question {
     }
 
     /// A question of our own.
-    pub(super) const fn plain(qname: Name, qtype: Qtype) -> Self {
+    pub(super) const fn plain(qname: &'n Name, qtype: Qtype) -> Self {
         Self { qname, qtype, qclass: Qclass::IN, dnssec_ok: false, checking_disabled: false }
     }
 
@@ -85,7 +85,7 @@ impl Question {
         if header.has(flag::TC) {
             return self.is_asked_in(octets, &header).then_some(Heard::Truncated);
         }
-        match Reply::read(octets, &self.qname, self.qtype, self.qclass) {
+        match Reply::read(octets, self.qname, self.qtype, self.qclass) {
             Ok(reply) if is_good(reply.rcode()) => Some(Heard::Good(reply)),
             Ok(reply) => Some(Heard::Error(reply.rcode())),
             Err(NotAReply::Extended(rcode)) => Some(Heard::Error(rcode)),
@@ -104,9 +104,7 @@ impl Question {
     fn is_asked_in(&self, octets: &[u8], header: &Header) -> bool {
         header.opcode() == 0
             && header.counts[0] == 1
-            && message::Question::read(octets).is_ok_and(|asked| {
-                asked.qname == self.qname && asked.qtype == self.qtype && asked.qclass == self.qclass
-            })
+            && message::Question::end_of(octets, self.qname, self.qtype, self.qclass).is_some()
     }
 }
 
@@ -126,17 +124,22 @@ fn is_good(rcode: Rcode) -> bool {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
+    use std::sync::LazyLock;
+
     use super::*;
 
-    fn question() -> Question {
-        Question { dnssec_ok: true, checking_disabled: true, ..Question::plain(name("WWW.Example"), Qtype::AAAA) }
+    static ROOT: Name = Name::root();
+
+    fn question() -> Question<'static> {
+        static QNAME: LazyLock<Name> = LazyLock::new(|| name("WWW.Example"));
+        Question { dnssec_ok: true, checking_disabled: true, ..Question::plain(&QNAME, Qtype::AAAA) }
     }
 
     fn name(text: &str) -> Name {
         Name::from_text(text).unwrap()
     }
 
-    fn written(question: &Question, edns: bool) -> Vec<u8> {
+    fn written(question: &Question<'_>, edns: bool) -> Vec<u8> {
         let mut out = BytesMut::new();
         question.write(0x1234, edns, &mut out);
         out.to_vec()
@@ -149,7 +152,7 @@ mod tests {
             with_opt,
             b"\x12\x34\x01\x30\0\x01\0\0\0\0\0\x01\x03www\x07example\0\0\x1c\0\x01\0\0\x29\x04\xd0\0\0\x80\0\0\0"
         );
-        let without = written(&Question::plain(Name::root(), Qtype::NS), false);
+        let without = written(&Question::plain(&ROOT, Qtype::NS), false);
         assert_eq!(without, b"\x12\x34\x01\x20\0\x01\0\0\0\0\0\0\0\0\x02\0\x01");
     }
 
@@ -235,7 +238,7 @@ mod tests {
         let octets = response();
         assert_eq!(question().rcode_in(0x1234, &octets), Some(Rcode::NOERROR));
         assert_eq!(question().rcode_in(0x1235, &octets), None);
-        assert_eq!(Question::plain(Name::root(), Qtype::NS).rcode_in(0x1234, &octets), None);
+        assert_eq!(Question::plain(&ROOT, Qtype::NS).rcode_in(0x1234, &octets), None);
         for cut in 0..12 + 13 + 4 {
             assert_eq!(question().rcode_in(0x1234, &octets[..cut]), None, "cut at {cut}");
         }

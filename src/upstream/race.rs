@@ -63,13 +63,13 @@ impl Race {
     /// `servers` in the order in which they are to be asked; at least one.
     pub(super) fn new(
         servers: Servers,
-        errand: Arc<Errand>,
+        errand: &Arc<Errand>,
         further: Arc<Semaphore>,
         [now, until]: [Instant; 2],
     ) -> Self {
         let enter = |server| Entrant { server, tries: 0, first_try: now, failed: false };
         Self {
-            errand,
+            errand: Arc::clone(errand),
             until,
             further,
             entrants: servers.into_iter().map(enter).collect(),
@@ -112,7 +112,7 @@ impl Race {
             ended.map_or(Poll::Pending, |(nth, outcome)| Poll::Ready((tries.swap_remove(nth), outcome)))
         });
         let (ended, outcome) = timeout_at(moment, ended).await.ok()?;
-        self.entrants[ended.place].server.remember(&self.errand.question, ended.since, &outcome);
+        self.entrants[ended.place].server.remember(self.errand.question(), ended.since, &outcome);
         Some((ended.place, outcome))
     }
 
@@ -120,7 +120,7 @@ impl Race {
     fn time_out(&mut self) {
         let silence = Err(Failure::Timeout);
         for each in self.tries.drain(..) {
-            self.entrants[each.place].server.remember(&self.errand.question, each.since, &silence);
+            self.entrants[each.place].server.remember(self.errand.question(), each.since, &silence);
         }
         self.note(Failure::Timeout);
     }
@@ -136,7 +136,7 @@ impl Race {
                 0 => entrant.server.patience(),
                 made => NEXT_TRY * 2u32.saturating_pow(made - 1),
             };
-        let exchange = Exchange::begin(&entrant.server, &self.errand);
+        let exchange = Exchange::begin(&entrant.server, &self.errand, now);
         let _beside = self.make_room();
         self.tries.push(Try { place, since: now, exchange, _beside });
     }

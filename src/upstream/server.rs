@@ -65,7 +65,7 @@ impl Server {
     }
 
     /// What a try has come to that began at `since` is remembered.
-    pub(super) fn remember(&self, question: &Question, since: Instant, outcome: &Result<Reply<'static>, Failure>) {
+    pub(super) fn remember(&self, question: Question<'_>, since: Instant, outcome: &Result<Reply<'static>, Failure>) {
         let now = Instant::now();
         match outcome {
             Ok(_) => {
@@ -75,7 +75,7 @@ impl Server {
             }
             Err(Failure::Timeout) => {
                 count(&self.counters.timeouts);
-                let name = self.hasher.hash_one(&question.qname);
+                let name = self.hasher.hash_one(question.qname);
                 let change = self.health().silent(name, since, now);
                 self.tell(change);
             }

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::counters::count;
-use super::exchange::Budget;
+use super::exchange::Errand;
 use super::question::{Heard, Question, random_id};
 use super::server::Server;
 use super::{Connecting, Network, Stream};
@@ -56,7 +56,7 @@ struct Place(Line);
 
 /// A question on its way to a connection's task.
 struct Ask {
-    question: Question,
+    errand: Arc<Errand>,
     edns: bool,
     answer: oneshot::Sender<Result<Heard, Failure>>,
 }
@@ -74,35 +74,29 @@ impl Lines {
     /// # Errors
     /// As in [`super::exchange::End`]. That a connection was closed which others had used before is not the
     /// upstream's failure, and the question is put once more on a fresh one.
-    pub(super) async fn ask(
-        &self,
-        server: &Server,
-        question: &Question,
-        edns: bool,
-        budget: &Budget,
-    ) -> Result<Heard, Failure> {
+    pub(super) async fn ask(&self, server: &Server, errand: &Arc<Errand>, edns: bool) -> Result<Heard, Failure> {
         let spend = || {
-            let left = budget.spend();
+            let left = errand.budget.spend();
             left.then(|| count(&server.counters.queries)).ok_or(Failure::Overloaded)
         };
         spend()?;
         let reused = self.place_on_open_line();
         let heard = match reused {
-            None => self.ask_afresh(question, edns).await,
-            Some(place) => match place.ask(question, edns).await {
+            None => self.ask_afresh(errand, edns).await,
+            Some(place) => match place.ask(errand, edns).await {
                 Ok(heard) => heard,
                 Err(Broken) => {
                     spend()?;
-                    self.ask_afresh(question, edns).await
+                    self.ask_afresh(errand, edns).await
                 }
             },
         };
         heard.inspect(|_| server.heard())
     }
 
-    async fn ask_afresh(&self, question: &Question, edns: bool) -> Result<Heard, Failure> {
+    async fn ask_afresh(&self, errand: &Arc<Errand>, edns: bool) -> Result<Heard, Failure> {
         let place = self.place_on_fresh_line().ok_or(Failure::Overloaded)?;
-        place.ask(question, edns).await.unwrap_or(Err(Failure::Network))
+        place.ask(errand, edns).await.unwrap_or(Err(Failure::Network))
     }
 
     fn place_on_open_line(&self) -> Option<Place> {
@@ -140,9 +134,9 @@ impl Place {
         Self(line.clone())
     }
 
-    async fn ask(self, question: &Question, edns: bool) -> Result<Result<Heard, Failure>, Broken> {
+    async fn ask(self, errand: &Arc<Errand>, edns: bool) -> Result<Result<Heard, Failure>, Broken> {
         let (answer, answered) = oneshot::channel();
-        let ask = Ask { question: question.clone(), edns, answer };
+        let ask = Ask { errand: Arc::clone(errand), edns, answer };
         match self.0.asks.try_send(ask) {
             Ok(()) => answered.await.map_err(|_| Broken),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(Broken),
@@ -233,7 +227,7 @@ impl Connection {
             self.waiting.retain(|_, ask| !ask.answer.is_closed());
         }
         let id = free_id(&self.waiting);
-        write_frame(&ask.question, id, ask.edns, &mut self.to_send);
+        write_frame(ask.errand.question(), id, ask.edns, &mut self.to_send);
         self.waiting.insert(id, ask);
     }
 
@@ -243,7 +237,7 @@ impl Connection {
         self.quiet_since = Instant::now();
         while let Some(message) = take_frame(&mut self.received) {
             let Some(id) = message.first_chunk().map(|octets| u16::from_be_bytes(*octets)) else { continue };
-            let heard = self.waiting.get(&id).and_then(|ask| ask.question.read(id, &message));
+            let heard = self.waiting.get(&id).and_then(|ask| ask.errand.question().read(id, &message));
             if let Some(heard) = heard
                 && let Some(ask) = self.waiting.remove(&id)
             {
@@ -265,7 +259,7 @@ fn free_id<T>(waiting: &HashMap<u16, T>) -> u16 {
 }
 
 /// Appends a query behind the two octets of its length (RFC 1035 §4.2.2).
-fn write_frame(question: &Question, id: u16, edns: bool, out: &mut BytesMut) {
+fn write_frame(question: Question<'_>, id: u16, edns: bool, out: &mut BytesMut) {
     let mut message = BytesMut::new();
     question.write(id, edns, &mut message);
     // A header, a name and an OPT: far below 65,536 octets.
@@ -288,12 +282,14 @@ fn take_frame(received: &mut BytesMut) -> Option<Bytes> {
 mod tests {
     use super::*;
     use crate::dns::{Name, Qtype};
+    use crate::policy::Permitted;
+    use crate::query::Query;
 
     #[test]
     fn every_cut_of_a_frame_waits_for_more() {
-        let question = Question::plain(Name::from_text("www.example").unwrap(), Qtype::A);
+        let qname = Name::from_text("www.example").unwrap();
         let mut whole = BytesMut::new();
-        write_frame(&question, 0x1234, true, &mut whole);
+        write_frame(Question::plain(&qname, Qtype::A), 0x1234, true, &mut whole);
         for cut in 0..whole.len() {
             let mut received = BytesMut::from(&whole[..cut]);
             assert_eq!(take_frame(&mut received), None, "cut at {cut}");
@@ -315,8 +311,8 @@ mod tests {
         let (ours, _theirs) = tokio::io::duplex(1 << 16);
         let mut connection = Connection::new(Box::new(ours));
         for _ in 0..OUTSTANDING_MAX * 3 {
-            let question = Question::plain(Name::root(), Qtype::NS);
-            connection.take(Ask { question, edns: true, answer: oneshot::channel().0 });
+            let errand = Errand::new(Permitted::for_tests(Query::plain(Name::root(), Qtype::NS)));
+            connection.take(Ask { errand, edns: true, answer: oneshot::channel().0 });
             assert!(connection.waiting.len() <= OUTSTANDING_MAX);
         }
     }

@@ -13,6 +13,7 @@ use super::scripted::{Act, Acts, Asked, Script};
 use super::*;
 use crate::dns::Rcode;
 use crate::dns::message::{Header, Question as Asking, flag};
+use crate::policy::Permitted;
 use crate::query::{Query, Transport};
 
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -55,7 +56,7 @@ fn permitted_with(name: &str, flags: u16, dnssec_ok: bool) -> Permitted<'static>
 }
 
 async fn forward(upstream: &Upstream, name: &str) -> Result<Reply<'static>, Failure> {
-    upstream.forward(&permitted(name), Instant::now() + DEADLINE, || {}).await
+    upstream.forward(&Errand::new(permitted(name)), Instant::now() + DEADLINE, || {}).await
 }
 
 /// Forwards, and how long it took.
@@ -121,13 +122,14 @@ fn failed(outcome: Result<Reply<'static>, Failure>) -> Failure {
 async fn a_query_is_rebuilt_and_its_answer_comes_back() {
     let (script, upstream) = stage(1);
     script.on_udp(server(1), answers_after(20, 7));
-    let outcome =
-        upstream.forward(&permitted_with("WWW.Example", 0x0130, true), Instant::now() + DEADLINE, || {}).await;
+    let outcome = upstream
+        .forward(&Errand::new(permitted_with("WWW.Example", 0x0130, true)), Instant::now() + DEADLINE, || {})
+        .await;
     assert_eq!(mark(&outcome), 7);
     let asked = script.asked();
     let expected = b"\x01\x30\0\x01\0\0\0\0\0\x01\x03www\x07example\0\0\x01\0\x01\0\0\x29\x04\xd0\0\0\x80\0\0\0";
     assert_eq!(asked[0].octets[2..], expected[..], "RD, AD, CD, a folded name and an OPT without options");
-    let _ = upstream.forward(&permitted_with("example", 0, false), Instant::now() + DEADLINE, || {}).await;
+    let _ = upstream.forward(&Errand::new(permitted_with("example", 0, false)), Instant::now() + DEADLINE, || {}).await;
     let asked = script.asked();
     assert_eq!(asked[1].octets[2..4], [0x01, 0x20], "RD and AD are ours, CD is the client's");
     assert_eq!(asked[1].octets[asked[1].octets.len() - 4..], [0; 4], "no DO where the client has none");
@@ -545,7 +547,8 @@ async fn a_query_has_a_budget() {
         script.on_udp(server(nth), says(Rcode::SERVFAIL));
     }
     let mut bites = 0;
-    let outcome = upstream.forward(&permitted("a.example"), Instant::now() + DEADLINE, || bites += 1).await;
+    let outcome =
+        upstream.forward(&Errand::new(permitted("a.example")), Instant::now() + DEADLINE, || bites += 1).await;
     assert_eq!(failed(outcome), Failure::Upstream(Rcode::SERVFAIL));
     assert_eq!(script.asked().len(), usize::from(UPSTREAM_QUERIES_MAX));
     assert_eq!(bites, 1);
@@ -586,7 +589,7 @@ async fn the_deadline_is_kept_to_the_millisecond() {
     let (script, upstream) = stage(3);
     for millis in [0, 1, 49, 50, 299, 300, 301, 1300, 5000] {
         let start = Instant::now();
-        let outcome = upstream.forward(&permitted("a.example"), start + ms(millis), || {}).await;
+        let outcome = upstream.forward(&Errand::new(permitted("a.example")), start + ms(millis), || {}).await;
         assert_eq!((failed(outcome), start.elapsed()), (Failure::Timeout, ms(millis)));
     }
     for nth in 1..=3 {
@@ -594,7 +597,7 @@ async fn the_deadline_is_kept_to_the_millisecond() {
         script.on_tcp(server(nth), |_| Vec::new());
     }
     let start = Instant::now();
-    let outcome = upstream.forward(&permitted("a.example"), start + ms(777), || {}).await;
+    let outcome = upstream.forward(&Errand::new(permitted("a.example")), start + ms(777), || {}).await;
     assert_eq!((failed(outcome), start.elapsed()), (Failure::Timeout, ms(777)));
 }
 

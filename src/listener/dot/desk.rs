@@ -96,15 +96,14 @@ impl<H: Host> Desk<H> {
         self.active = self.host.clock().instant(now.mono);
         self.is_fresh = false;
         self.pay(now);
-        if self.out.capacity() == 0 {
-            self.out = SPARE.take();
-        }
-        let start = self.out.len();
-        self.out.put_u16(0);
+        let start = self.begin_answer();
         match self.host.answer(message, now, &mut self.out) {
             Step::Answered => frame(&mut self.out, start),
             Step::Waiting(answer) => {
                 self.out.truncate(start);
+                if self.out.is_empty() {
+                    self.clear_out();
+                }
                 self.wait_for(answer);
             }
             Step::Unanswerable => {
@@ -117,21 +116,34 @@ impl<H: Host> Desk<H> {
 
     /// Puts the answers that have come by now into the output buffer.
     pub(super) fn gather(&mut self, context: &mut Context<'_>) {
+        let mut has_come = false;
         // On most turns nothing is waited for, and the set costs more to ask than to look at.
         while self.is_waiting()
             && self.out.len() < OUT_OCTETS_MAX
             && let Poll::Ready(Some(answer)) = self.waiting.poll_next_unpin(context)
         {
             self.waiting_count -= 1;
-            let start = self.out.len();
-            self.out.put_u16(0);
+            let start = self.begin_answer();
             self.out.put_slice(&answer);
             frame(&mut self.out, start);
+            has_come = true;
+        }
+        if has_come {
             self.active = Instant::now();
         }
     }
 
-    /// Empties the output buffer, which has been written, and gives it back to the worker.
+    /// Makes room for an answer and the two octets before it; where those stand.
+    fn begin_answer(&mut self) -> usize {
+        if self.out.capacity() == 0 {
+            self.out = SPARE.take();
+        }
+        let start = self.out.len();
+        self.out.put_u16(0);
+        start
+    }
+
+    /// Empties the output buffer, of which nothing is left to write, and gives it back to the worker.
     pub(super) fn clear_out(&mut self) {
         let mut out = std::mem::take(&mut self.out);
         out.clear();
