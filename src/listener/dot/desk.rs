@@ -53,6 +53,8 @@ pub(super) struct Desk<H> {
     /// Answers to be written, framed.
     pub(super) out: BytesMut,
     waiting: FuturesUnordered<BoxFuture<'static, BytesMut>>,
+    /// How many those are: each turn asks several times, and the set would look at what other threads might have added.
+    waiting_count: usize,
     /// No query is taken before: the client has asked too many in too short a time.
     pub(super) resumes: Option<Instant>,
     /// When the last whole message came, or the last answer that had to be waited for.
@@ -70,6 +72,7 @@ impl<H: Host> Desk<H> {
             host,
             out: BytesMut::new(),
             waiting: FuturesUnordered::new(),
+            waiting_count: 0,
             resumes: None,
             active: Instant::now(),
             is_fresh: true,
@@ -85,7 +88,7 @@ impl<H: Host> Desk<H> {
 
     /// Whether answers are being waited for.
     pub(super) fn is_waiting(&self) -> bool {
-        !self.waiting.is_empty()
+        self.waiting_count > 0
     }
 
     /// Takes a message; whether another may be taken behind it.
@@ -119,6 +122,7 @@ impl<H: Host> Desk<H> {
             && self.out.len() < OUT_OCTETS_MAX
             && let Poll::Ready(Some(answer)) = self.waiting.poll_next_unpin(context)
         {
+            self.waiting_count -= 1;
             let start = self.out.len();
             self.out.put_u16(0);
             self.out.put_slice(&answer);
@@ -146,6 +150,7 @@ impl<H: Host> Desk<H> {
 
     fn wait_for(&mut self, answer: BoxFuture<'static, BytesMut>) {
         self.waiting.push(answer);
+        self.waiting_count += 1;
         if self.is_full() && !self.full_before {
             self.full_before = true;
             self.host.bit(Bound::InFlightPerConnection);
@@ -154,7 +159,7 @@ impl<H: Host> Desk<H> {
 
     fn is_full(&self) -> bool {
         let in_flight_max = self.host.settings().in_flight_per_connection;
-        in_flight_max > 0 && self.waiting.len() >= in_flight_max
+        in_flight_max > 0 && self.waiting_count >= in_flight_max
     }
 }
 

@@ -3,8 +3,8 @@
 use std::future::poll_fn;
 use std::io;
 use std::mem;
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll, ready};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWrite, AsyncWriteExt};
@@ -36,8 +36,12 @@ pub(super) struct Turns<S, H> {
     stream: S,
     framer: Framer,
     desk: Desk<H>,
+    /// How much of the desk's output has been written.
+    written: usize,
     drain: Drain,
     timer: Pin<Box<Sleep>>,
+    /// Whom the timer wakes.
+    timed: Option<Waker>,
     /// When the message that is begun began.
     begun: Instant,
     /// The stream was not read, for a reason of ours.
@@ -79,8 +83,10 @@ impl<S: AsyncBufRead + AsyncWrite + Unpin, H: Host> Turns<S, H> {
             stream,
             framer: Framer::default(),
             desk,
+            written: 0,
             drain: Drain::new(phase),
             timer,
+            timed: None,
             begun,
             held: false,
             ended: false,
@@ -105,7 +111,7 @@ impl<S: AsyncBufRead + AsyncWrite + Unpin, H: Host> Turns<S, H> {
         self.close(end).await;
     }
 
-    /// Takes what there is; ready when there is something to write, or an end.
+    /// Takes what there is and answers it; ready when something is left to be written, or at an end.
     fn poll_turn(&mut self, context: &mut Context<'_>) -> Poll<Turn> {
         self.desk.gather(context);
         if let Poll::Ready(turn) = self.poll_queries(context) {
@@ -113,9 +119,17 @@ impl<S: AsyncBufRead + AsyncWrite + Unpin, H: Host> Turns<S, H> {
         }
         // Answers that are newly waited for have not been asked whether they are there.
         self.desk.gather(context);
+        if self.desk.out.len() >= OUT_OCTETS_MAX {
+            return Poll::Ready(Turn::Yield);
+        }
         if !self.desk.out.is_empty() {
-            let is_full = self.desk.out.len() >= OUT_OCTETS_MAX;
-            return Poll::Ready(if is_full { Turn::Yield } else { Turn::Next });
+            // Mostly the socket takes it at once. The stream was read until it had no more, and wakes us when it has:
+            // that it is not looked at again here is a tenth of what a turn costs.
+            match self.poll_written(context) {
+                Poll::Ready(Ok(())) => self.hold_or_resume(),
+                Poll::Ready(Err(_)) => return Poll::Ready(Turn::Over(End::Broken)),
+                Poll::Pending => return Poll::Ready(Turn::Next),
+            }
         }
         if (self.ended || self.desk.is_broken) && !self.desk.is_waiting() {
             return Poll::Ready(Turn::Over(End::Finished));
@@ -173,7 +187,7 @@ impl<S: AsyncBufRead + AsyncWrite + Unpin, H: Host> Turns<S, H> {
         let was_begun = framer.has_begun();
         let taken = framer.feed(octets, |message| desk.take(message, now));
         if taken > 0 || !was_begun {
-            *begun = desk.host.clock().instant(now.mono);
+            *begun = if taken > 0 { desk.active } else { desk.host.clock().instant(now.mono) };
         }
         let used = octets.len();
         stream.consume(used);
@@ -191,12 +205,18 @@ impl<S: AsyncBufRead + AsyncWrite + Unpin, H: Host> Turns<S, H> {
 
     /// Waits for the moment at which time alone changes something.
     fn poll_due(&mut self, context: &mut Context<'_>) -> Poll<Turn> {
+        if self.is_timed(context) {
+            return Poll::Pending;
+        }
         loop {
             let Some((at, turn)) = self.due() else { return Poll::Pending };
             if at < self.timer.deadline() {
                 self.timer.as_mut().reset(at);
             }
-            ready!(self.timer.as_mut().poll(context));
+            if self.timer.as_mut().poll(context).is_pending() {
+                self.timed = Some(context.waker().clone());
+                return Poll::Pending;
+            }
             if at <= self.timer.deadline() {
                 self.desk.resumes = None;
                 return Poll::Ready(turn);
@@ -206,6 +226,16 @@ impl<S: AsyncBufRead + AsyncWrite + Unpin, H: Host> Turns<S, H> {
             let check = Instant::now() + check_interval(&self.desk);
             self.timer.as_mut().reset(at.min(check));
         }
+    }
+
+    /// Whether nothing is waited for that could come before the timer runs out, and that will wake us: it was set to at
+    /// most a check interval, and no idle timeout is shorter ([`idle::least`]).
+    fn is_timed(&self, context: &Context<'_>) -> bool {
+        self.desk.resumes.is_none()
+            && !self.framer.has_begun()
+            && !self.drain.has_begun()
+            && !self.timer.is_elapsed()
+            && self.timed.as_ref().is_some_and(|waker| waker.will_wake(context.waker()))
     }
 
     /// When time alone changes something, and what comes then.
@@ -234,20 +264,35 @@ impl<S: AsyncBufRead + AsyncWrite + Unpin, H: Host> Turns<S, H> {
         if self.desk.out.is_empty() {
             return Ok(());
         }
-        let Self { stream, desk, .. } = self;
-        let writing = pin!(async {
-            stream.write_all(&desk.out).await?;
-            stream.flush().await
-        });
-        let written = within(desk.host.settings().message_timeout, desk.active, writing).await;
-        desk.clear_out();
-        match written {
+        let settings = self.desk.host.settings();
+        let (timeout, since) = (settings.message_timeout, self.desk.active);
+        match within(timeout, since, poll_fn(|context| self.poll_written(context))).await {
             Some(result) => result.map_err(|_: io::Error| End::Broken),
             None => {
-                desk.host.bit(Bound::MessageTimeout);
+                self.desk.host.bit(Bound::MessageTimeout);
                 Err(End::Broken)
             }
         }
+    }
+
+    /// Writes the answers, or what is left of them.
+    fn poll_written(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let result = ready!(self.poll_write(context));
+        self.written = 0;
+        self.desk.clear_out();
+        Poll::Ready(result)
+    }
+
+    fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self { stream, desk, written, .. } = self;
+        let mut stream = Pin::new(stream);
+        while *written < desk.out.len() {
+            match ready!(stream.as_mut().poll_write(context, &desk.out[*written..]))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                octets => *written += octets,
+            }
+        }
+        stream.poll_flush(context)
     }
 
     async fn close(&mut self, end: End) {
@@ -514,6 +559,18 @@ mod tests {
         client.send(&["awake"]).await;
         assert_eq!(client.receive().await, "awake");
         assert_eq!(client.rest().await, (Vec::new(), Duration::from_secs(65)));
+        assert_eq!(client.bits(), [Bound::IdleTimeout]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_query_puts_the_idle_timeout_off() {
+        let mut client = client();
+        for _ in 0..30 {
+            client.send(&["awake"]).await;
+            assert_eq!(client.receive().await, "awake");
+            sleep(Duration::from_secs(7)).await;
+        }
+        assert_eq!(client.rest().await, (Vec::new(), Duration::from_secs(65 - 7)));
         assert_eq!(client.bits(), [Bound::IdleTimeout]);
     }
 
