@@ -228,8 +228,8 @@ impl<S: AsyncBufRead + AsyncWrite + Unpin, H: Host> Turns<S, H> {
         }
     }
 
-    /// Whether only the idle timeout is waited for, and the timer will wake us. It was set to run out within a check
-    /// interval, and that is the shortest an idle timeout can be: none runs out before.
+    /// Whether nothing is waited for that could come before the timer runs out, and that will wake us: it was set to at
+    /// most a check interval, and no idle timeout is shorter ([`idle::least`]).
     fn is_timed(&self, context: &Context<'_>) -> bool {
         self.desk.resumes.is_none()
             && !self.framer.has_begun()
@@ -559,6 +559,18 @@ mod tests {
         client.send(&["awake"]).await;
         assert_eq!(client.receive().await, "awake");
         assert_eq!(client.rest().await, (Vec::new(), Duration::from_secs(65)));
+        assert_eq!(client.bits(), [Bound::IdleTimeout]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_query_puts_the_idle_timeout_off() {
+        let mut client = client();
+        for _ in 0..30 {
+            client.send(&["awake"]).await;
+            assert_eq!(client.receive().await, "awake");
+            sleep(Duration::from_secs(7)).await;
+        }
+        assert_eq!(client.rest().await, (Vec::new(), Duration::from_secs(65 - 7)));
         assert_eq!(client.bits(), [Bound::IdleTimeout]);
     }
 
