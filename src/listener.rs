@@ -11,7 +11,6 @@ pub mod gate;
 pub mod idle;
 pub mod proxy;
 pub mod rate;
-mod socket;
 pub mod trust;
 
 use std::fmt;
@@ -25,6 +24,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use rustls::ServerConfig;
+use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
@@ -35,7 +35,6 @@ use admit::Door;
 pub use bind::{BindError, Bound, bind};
 use gate::{ClientKey, Gate};
 use rate::Rate;
-pub use socket::Socket;
 use trust::Prefixes;
 
 /// Serves the sockets of one worker until the process is to end, on the `current_thread` runtime that it is called on.
@@ -206,7 +205,7 @@ impl Asker {
 }
 
 /// A connection that has its TLS. `dot::serve` and `doh::serve` take it.
-pub struct Connection<S = TlsStream<Socket>> {
+pub struct Connection<S = TlsStream<TcpStream>> {
     /// The encrypted stream; `TCP_NODELAY` is set.
     pub stream: S,
     /// What all share.

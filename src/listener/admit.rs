@@ -18,7 +18,6 @@ use tokio_rustls::server::TlsStream;
 use super::caller::{Caller, Introduced};
 use super::gate::Permit;
 use super::proxy::Fault;
-use super::socket::Socket;
 use super::{Connection, Inlet, Phase, Shared, doh, dot, within};
 use crate::telemetry::{Bound, Event, Protocol};
 
@@ -145,7 +144,7 @@ async fn way_in(
     guest: &mut Guest,
     mut stream: TcpStream,
     caller: Caller,
-) -> Result<(TlsStream<Socket>, Introduced), NoTls> {
+) -> Result<(TlsStream<TcpStream>, Introduced), NoTls> {
     let Guest { inlet, shared, permit, .. } = guest;
     let config = match inlet.protocol {
         Protocol::Dot => &shared.dot_tls,
@@ -167,18 +166,18 @@ async fn handshake(
     config: Arc<ServerConfig>,
     timeout: Duration,
     accepted_at: Instant,
-) -> Result<TlsStream<Socket>, NoTls> {
+) -> Result<TlsStream<TcpStream>, NoTls> {
     let shaking = pin!(async {
         // Without it the first answer would wait 40 ms for the client's delayed ACK of the session tickets.
         stream.set_nodelay(true)?;
         let limit = |tls: &mut rustls::ServerConnection| tls.set_buffer_limit(Some(TLS_BUFFER_OCTETS_MAX));
-        TlsAcceptor::from(config).accept_with(Socket(stream), limit).await
+        TlsAcceptor::from(config).accept_with(stream, limit).await
     });
     let shaken: Option<io::Result<_>> = within(timeout, accepted_at, shaking).await;
     shaken.ok_or(NoTls::Over(Bound::HandshakeTimeout))?.map_err(|_| NoTls::Failed)
 }
 
-fn count_handshake(guest: &Guest, shaken: &Result<(TlsStream<Socket>, Introduced), NoTls>) {
+fn count_handshake(guest: &Guest, shaken: &Result<(TlsStream<TcpStream>, Introduced), NoTls>) {
     match shaken {
         Ok((stream, _)) => {
             let resumed = stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
@@ -240,7 +239,7 @@ pub(super) mod tests {
             connect(near, &client).await.unwrap()
         });
         let mut far = shaken.unwrap();
-        assert!(far.get_ref().0.0.nodelay().unwrap());
+        assert!(far.get_ref().0.nodelay().unwrap());
         far.write_all(b"octets").await.unwrap();
         far.shutdown().await.unwrap();
         let mut octets = Vec::new();
