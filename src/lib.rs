@@ -15,6 +15,7 @@ pub mod digest;
 pub mod dns;
 pub mod query;
 pub mod clock;
+pub mod crowd;
 pub mod sign;
 pub mod policy;
 pub mod ledger;

@@ -3,7 +3,6 @@
 mod client;
 mod flight;
 mod passes;
-mod tower;
 
 use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
@@ -18,6 +17,7 @@ use bytes::BytesMut;
 use crate::answer::{Answer, Manner, Written};
 use crate::cache::{Cache, Found};
 use crate::clock::Clock;
+use crate::crowd::Crowd;
 use crate::dns::message::flag;
 use crate::dns::{Name, Qclass, made};
 use crate::local::{Local, Locals};
@@ -28,10 +28,9 @@ use crate::query::{Failure, Fault, Malformed, Now, Query, Reply, Transport};
 use crate::telemetry::{BlockCounter, Bound, Event, Protocol, Telemetry};
 use crate::upstream::{Errand, Upstream};
 pub use client::Client;
-use flight::{Flight, Flights, Outcome};
+use flight::{Flight, Flights, Outcome, Ticket};
 use passes::Passes;
 pub use passes::ProbePass;
-use tower::{Departure, depart};
 
 /// What the pipeline itself decides.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -157,6 +156,18 @@ impl<'r> Sight<'r> {
     fn new(regime: &'r Regime, client: &Client, now: Now) -> Self {
         Self { regime, view: client.view(&regime.policy), now, is_probe: client.is_probe() }
     }
+}
+
+/// What a flight sets out with.
+struct Departure {
+    pipeline: Arc<Pipeline>,
+    ticket: Ticket,
+    now: Now,
+}
+
+thread_local! {
+    /// The flights that this thread began.
+    static FLIGHTS: Crowd<Departure> = const { Crowd::new() };
 }
 
 /// The product.
@@ -507,7 +518,9 @@ impl Pipeline {
     /// The flight for a question: the one under way, or a new one, which outlives every asker. None: too
     /// many are under way.
     fn flight(self: &Arc<Self>, errand: &Arc<Errand>, now: Now) -> Option<Flight> {
-        self.flights.join(errand, |ticket| depart(Departure { pipeline: Arc::clone(self), ticket, now }))
+        self.flights.join(errand, |ticket| {
+            FLIGHTS.with(|flights| flights.join(Departure { pipeline: Arc::clone(self), ticket, now }, fly));
+        })
     }
 
     /// Asks the upstreams once, on behalf of all who ask the same, and keeps what comes of it.
@@ -533,6 +546,12 @@ impl Pipeline {
             }
         }
     }
+}
+
+async fn fly(departure: Departure) {
+    let Departure { pipeline, ticket, now } = departure;
+    let outcome = pipeline.fetch(ticket.errand(), now).await;
+    ticket.land(outcome);
 }
 
 /// Explains a question by the policy and our own names alone.

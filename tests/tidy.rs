@@ -7,12 +7,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each module may use of the others, rows above it only. `clock`, `digest` and `mistake` are everyone's but `dns`.
-const IMPORTS: [(&str, &[&str]); 25] = [
+const IMPORTS: [(&str, &[&str]); 26] = [
     ("dns", &[]),
     ("mistake", &[]),
     ("digest", &[]),
     ("query", &["dns"]),
     ("clock", &["query"]),
+    ("crowd", &[]),
     ("sign", &[]),
     ("policy", &["dns", "query", "sign"]),
     ("ledger", &["dns", "policy"]),
@@ -22,8 +23,8 @@ const IMPORTS: [(&str, &[&str]); 25] = [
     ("local", &["dns", "query"]),
     ("answer", &["dns", "query", "local", "policy", "upstream"]),
     ("telemetry", &["dns"]),
-    ("pipeline", &["dns", "query", "policy", "ledger", "cache", "upstream", "local", "answer", "telemetry"]),
-    ("listener", &["dns", "query", "answer", "pipeline", "tls", "telemetry"]),
+    ("pipeline", &["dns", "query", "policy", "ledger", "cache", "upstream", "local", "answer", "telemetry", "crowd"]),
+    ("listener", &["dns", "query", "answer", "crowd", "pipeline", "tls", "telemetry"]),
     ("admin", &["dns", "query", "policy", "ledger", "upstream", "answer", "telemetry", "pipeline", "tls"]),
     ("pages", &["dns", "policy", "ledger", "telemetry", "pipeline"]),
     ("probe", &["dns", "policy", "ledger", "telemetry", "pipeline"]),

@@ -9,10 +9,14 @@ use std::task::{Context, Poll, Waker};
 use hyper::rt::Executor;
 
 use super::activity::Activity;
+use crate::crowd::Crowd;
 use crate::query::Now;
 
 thread_local! {
     static TIME: Cell<Time> = const { Cell::new(Time::Outside) };
+
+    /// The streams that wait.
+    static WAITING: Crowd<Stream> = const { Crowd::new() };
 }
 
 /// What is known of the time on this thread.
@@ -53,16 +57,18 @@ impl Drop for Turn {
     }
 }
 
-/// Runs a stream where it is made, within its connection's turn; only one that has to wait becomes a task. A task for
-/// each would cost more than most answers do.
+type Stream = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Runs a stream where it is made, within its connection's turn; only one that has to wait joins the others that do. A
+/// task for each would cost more than most answers do.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct AtOnce;
 
 impl<F: Future<Output = ()> + Unpin + Send + 'static> Executor<F> for AtOnce {
     fn execute(&self, mut stream: F) {
-        // Whatever it waits for hears of the task's waker when the task polls it again.
+        // Whatever it waits for hears of its waker there when it is polled again.
         if Pin::new(&mut stream).poll(&mut Context::from_waker(Waker::noop())).is_pending() {
-            tokio::spawn(stream);
+            WAITING.with(|waiting| waiting.join(Box::pin(stream), |stream: Stream| stream));
         }
     }
 }
