@@ -2,11 +2,12 @@
 
 use std::cell::Cell;
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use hyper::rt::Executor;
+use tokio::task::yield_now;
 
 use super::activity::Activity;
 use crate::crowd::Crowd;
@@ -91,8 +92,7 @@ impl<H: Future + Unpin> Future for Turns<H> {
     type Output = H::Output;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<H::Output> {
-        // The second one writes what the first one answered. Requests that come even then wait for another poll, so
-        // that no client has the worker to itself.
+        // The second one writes what the first one answered.
         for _ in 0..2 {
             let turn = Turn::begin();
             let polled = Pin::new(&mut self.http).poll(cx);
@@ -101,7 +101,9 @@ impl<H: Future + Unpin> Future for Turns<H> {
                 return polled;
             }
         }
-        cx.waker().wake_by_ref();
+        // Answers to requests that came even then leave when the other sockets have been looked at: no client has the
+        // worker to itself.
+        let _ = pin!(yield_now()).poll(cx);
         Poll::Pending
     }
 }
