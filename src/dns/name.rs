@@ -183,6 +183,37 @@ impl Name {
         Self::from_ascii(ascii.as_bytes())
     }
 
+    /// Becomes the name that is written as labels of these very octets with dots between them, no final one. In place: a
+    /// name is large, and whoever reads a million of them would mostly move them.
+    ///
+    /// # Errors
+    /// When a label is empty, or it or the name is too long; the name is then any.
+    pub(crate) fn rewrite(&mut self, text: &[u8]) -> Result<(), NameError> {
+        // A length octet before the first label, and the root.
+        if text.len() + 2 > NAME_OCTETS_MAX {
+            return Err(NameError::NameTooLong);
+        }
+        let mut len = 0;
+        self.labels = 0;
+        for label in text.split(|octet| *octet == b'.') {
+            let length = match label.len() {
+                0 => return Err(NameError::EmptyLabel),
+                length @ 1..=63 => length as u8,
+                _ => return Err(NameError::LabelTooLong),
+            };
+            self.offsets[usize::from(self.labels)] = len as u8;
+            self.labels += 1;
+            self.octets[len] = length;
+            self.octets[len + 1..][..label.len()].copy_from_slice(label);
+            len += 1 + label.len();
+        }
+        // Lengths of labels are below every letter.
+        self.octets[..len].make_ascii_lowercase();
+        self.octets[len] = 0;
+        self.len = (len + 1) as u8;
+        Ok(())
+    }
+
     fn from_ascii(text: &[u8]) -> Result<Self, NameError> {
         if text == b"." {
             return Ok(Self::root());
@@ -424,6 +455,26 @@ mod tests {
         assert_eq!(Name::from_text(".a"), Err(NameError::EmptyLabel));
         assert_eq!(Name::from_text(""), Err(NameError::EmptyLabel));
         assert_eq!(name("."), Name::root());
+    }
+
+    #[test]
+    fn a_rewritten_name_is_as_if_it_were_new() {
+        let mut reused = name("quite.another.and.longer.name");
+        for text in ["www.Example.ORG", "a", "_b.x-1.example", &"a.".repeat(126), &"b".repeat(63)] {
+            let text = text.strip_suffix('.').unwrap_or(text);
+            reused.rewrite(text.as_bytes()).unwrap();
+            assert_eq!(reused, name(text));
+            assert_eq!((reused.labels(), reused.to_string()), (name(text).labels(), name(text).to_string()));
+            assert_eq!(reused.label_from_root(1), name(text).label_from_root(1));
+        }
+        let longest = format!("{0}.{0}.{0}.{1}", "a".repeat(63), "a".repeat(61));
+        assert_eq!(reused.rewrite(longest.as_bytes()), Ok(()));
+        assert_eq!(reused, name(&longest));
+        assert_eq!(reused.rewrite(format!("{longest}a").as_bytes()), Err(NameError::NameTooLong));
+        assert_eq!(reused.rewrite("a".repeat(64).as_bytes()), Err(NameError::LabelTooLong));
+        for text in ["", ".", ".a", "a.", "a..b"] {
+            assert_eq!(reused.rewrite(text.as_bytes()), Err(NameError::EmptyLabel), "{text}");
+        }
     }
 
     #[test]
