@@ -5,6 +5,7 @@
 //! goes through all of them. Labels of `any-tld` and prefixes of `address` stand beside, and cost nothing where there
 //! are none.
 
+mod arena;
 mod filter;
 mod part;
 mod prefixes;

@@ -13,6 +13,7 @@ use std::sync::LazyLock;
 
 use ahash::RandomState;
 
+use super::arena::Arena;
 use super::filter::{Filter, scaled};
 use super::{Covers, PLACES_MAX, Rule, SourceId};
 use crate::dns::Name;
@@ -26,7 +27,7 @@ pub struct Part {
     filter: Filter,
     /// Where each cluster begins in the arena, then where the last one ends.
     clusters: Box<[u32]>,
-    arena: Box<[u8]>,
+    arena: Arena,
 }
 
 impl Default for Part {
@@ -309,7 +310,7 @@ impl Builder {
     }
 
     /// Writes the records, and where each cluster of them begins.
-    fn write_arena(&self) -> (Box<[u32]>, Box<[u8]>) {
+    fn write_arena(&self) -> (Box<[u32]>, Arena) {
         let clusters_max = self.entries.len().div_ceil(CLUSTER_RECORDS).max(1);
         let mut clusters = Vec::with_capacity(clusters_max + 1);
         let mut arena = Vec::with_capacity(self.added.len());
@@ -319,7 +320,7 @@ impl Builder {
             self.write_record(&mut arena, rules);
         }
         clusters.resize(clusters_max + 1, arena.len() as u32);
-        (clusters.into_boxed_slice(), arena.into_boxed_slice())
+        (clusters.into_boxed_slice(), Arena::new(arena))
     }
 
     fn write_record(&self, arena: &mut Vec<u8>, rules: &[Entry]) {
