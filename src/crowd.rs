@@ -52,7 +52,8 @@ impl<J: Send + 'static> Crowd<J> {
         let outside = Mutex::new(Some(vec![job]));
         let opened = Arc::new(Door { runtime, outside, waker: AtomicWaker::new() });
         *door = Arc::downgrade(&opened);
-        // Each future is a task as far as fairness goes, and none of them takes long.
+        // A budget is for one future that goes on and on; here it would hold up the others. What bounds a poll is how
+        // many are ready, and none of them takes long.
         tokio::spawn(unconstrained(run(opened, start)));
     }
 }
@@ -94,8 +95,8 @@ async fn run<J, F: Future<Output = ()>>(door: Arc<Door<J>>, start: fn(J) -> F) {
             if jobs.is_empty() && inside.is_empty() {
                 return Poll::Ready(());
             }
-            // One that panics takes no other with it.
-            inside.extend(jobs.drain(..).map(|job| AssertUnwindSafe(start(job)).catch_unwind()));
+            // One that panics takes no other with it, not even if it does so again as it is dropped: that is in here too.
+            inside.extend(jobs.drain(..).map(|job| AssertUnwindSafe(async move { start(job).await }).catch_unwind()));
             while ready!(inside.poll_next_unpin(context)).is_some() {}
         }
     })
@@ -105,6 +106,7 @@ async fn run<J, F: Future<Output = ()>>(door: Arc<Door<J>>, start: fn(J) -> F) {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
+    use std::pin::Pin;
     use std::time::Duration;
 
     use tokio::runtime::Builder;
@@ -137,6 +139,32 @@ mod tests {
         assert_eq!(crowd.0.borrow().strong_count(), 0, "no task is left where nobody is");
         crowd.join((5, say.clone()), start);
         assert_eq!(said.recv().await, Some(5));
+    }
+
+    /// Panics, and once more if it is dropped apart from that.
+    struct Falls;
+
+    impl Future for Falls {
+        type Output = ();
+
+        fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+            panic!("as it is told")
+        }
+    }
+
+    impl Drop for Falls {
+        fn drop(&mut self) {
+            assert!(std::thread::panicking(), "dropped when its panic was over");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_panics_is_dropped_while_it_does() {
+        type Any = Pin<Box<dyn Future<Output = ()> + Send>>;
+        let (crowd, (say, mut said)) = (Crowd::new(), unbounded_channel());
+        let jobs: [Any; 2] = [Box::pin(Falls), Box::pin(start((10, say.clone())))];
+        jobs.into_iter().for_each(|job| crowd.join(job, |job: Any| job));
+        assert_eq!(said.recv().await, Some(10));
     }
 
     #[test]

@@ -212,8 +212,10 @@ impl Connection {
         let mut held = self.tls.with_held(octets);
         let octets = held.as_deref_mut().unwrap_or(octets);
         let mut at = 0;
-        // Behind the last record nothing is left to see, but in the handshake, which goes on by itself.
-        while at < octets.len() || !self.is_open() {
+        // Behind the last record nothing is left to see, but in the handshake, which goes on by itself: to its last
+        // words, which rustls may have when it is done already.
+        let was_shaking = !self.is_open();
+        while at < octets.len() || was_shaking {
             let Self { tls, speech, out, opened, dialed, is_answered, .. } = self;
             let step =
                 tls.step(&mut octets[at..], |data| hear(speech, out, data, desk, *opened - *dialed, is_answered));

@@ -185,7 +185,7 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         self.flights.shard(&self.key).remove(&self.key);
         self.flights.0.under_way.fetch_sub(1, Ordering::Relaxed);
-        // Where it has not landed the task is gone without a word: it panicked, or its runtime ended.
+        // Where it has not landed it is gone without a word: it panicked, or its runtime ended.
         let _ = self.flight.landing.outcome.set(Err(Failure::Internal));
         self.flight.landing.over.notify_waiters();
     }

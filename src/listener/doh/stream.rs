@@ -47,7 +47,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
         if self.activity.in_turn() {
-            // The turn's end wakes the connection.
+            // The connection is polled again when the turn has ended.
             return Poll::Pending;
         }
         let written = Pin::new(&mut self.stream).poll_write(cx, octets);

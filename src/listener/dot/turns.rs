@@ -3,13 +3,13 @@
 use std::future::poll_fn;
 use std::io;
 use std::mem;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
-use tokio::task::yield_now;
+use tokio::task::{unconstrained, yield_now};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::desk::{Desk, Host, OUT_OCTETS_MAX};
@@ -117,6 +117,7 @@ impl<S: AsyncBufRead + AsyncWrite + Unpin, H: Host> Turns<S, H> {
         if let Poll::Ready(turn) = self.poll_queries(context) {
             return Poll::Ready(turn);
         }
+        let could_take = self.desk.may_take();
         // Answers that are newly waited for have not been asked whether they are there.
         self.desk.gather(context);
         if self.desk.out.len() >= OUT_OCTETS_MAX {
@@ -126,7 +127,9 @@ impl<S: AsyncBufRead + AsyncWrite + Unpin, H: Host> Turns<S, H> {
             // Mostly the socket takes it at once. The stream was read until it had no more, and wakes us when it has:
             // that it is not looked at again here is a tenth of what a turn costs.
             match self.poll_written(context) {
-                Poll::Ready(Ok(())) => self.hold_or_resume(),
+                // One that came makes room for queries that were not taken, or not read, for want of it.
+                Poll::Ready(Ok(())) if !could_take && self.desk.may_take() => return Poll::Ready(Turn::Next),
+                Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => return Poll::Ready(Turn::Over(End::Broken)),
                 Poll::Pending => return Poll::Ready(Turn::Next),
             }
@@ -213,7 +216,8 @@ impl<S: AsyncBufRead + AsyncWrite + Unpin, H: Host> Turns<S, H> {
             if at < self.timer.deadline() {
                 self.timer.as_mut().reset(at);
             }
-            if self.timer.as_mut().poll(context).is_pending() {
+            // Where the task has used up its budget, a timer would be Pending without waking anybody.
+            if pin!(unconstrained(self.timer.as_mut())).poll(context).is_pending() {
                 self.timed = Some(context.waker().clone());
                 return Poll::Pending;
             }
@@ -330,6 +334,7 @@ fn check_interval<H: Host>(desk: &Desk<H>) -> Duration {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
+    use std::future::ready;
     use std::sync::{Arc, Mutex};
 
     use bytes::{BufMut, BytesMut};
@@ -344,7 +349,8 @@ mod tests {
     use crate::listener::admit::tests::{configs, connect, connected};
     use crate::listener::trust::Prefixes;
 
-    /// Answers by what stands in the message: `d<millis>` later, `x` never, anything else at once; with the same text.
+    /// Answers by what stands in the message: `d<millis>` later, `r` when it is first asked for, `x` never, anything else
+    /// at once; with the same text.
     struct Script {
         clock: Clock,
         settings: Settings,
@@ -376,6 +382,9 @@ mod tests {
                 return Step::Unanswerable;
             }
             let text = String::from_utf8(message.to_vec()).unwrap();
+            if text == "r" {
+                return Step::Waiting(Box::pin(ready(BytesMut::from("r"))));
+            }
             match text.strip_prefix('d').and_then(|delay| delay.parse().ok()) {
                 Some(millis) => Step::Waiting(Box::pin(async move {
                     sleep(Duration::from_millis(millis)).await;
@@ -485,6 +494,17 @@ mod tests {
         fn bits(&self) -> Vec<Bound> {
             self.bits.lock().unwrap().clone()
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_comes_at_once_makes_room_for_what_was_not_taken() {
+        let mut client = client_of(|script| script.settings.in_flight_per_connection = 1);
+        client.send(&["r"; 5]).await;
+        for _ in 0..5 {
+            assert_eq!(timeout(Duration::from_secs(1), client.receive()).await.as_deref(), Ok("r"));
+        }
+        client.send(&["r"]).await;
+        assert_eq!(timeout(Duration::from_secs(1), client.receive()).await.as_deref(), Ok("r"));
     }
 
     #[tokio::test(start_paused = true)]
