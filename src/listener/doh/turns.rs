@@ -80,11 +80,13 @@ impl<F: Future<Output = ()> + Unpin + Send + 'static> Executor<F> for AtOnce {
 pub(super) struct Turns<H> {
     pub(super) http: H,
     activity: Arc<Activity>,
+    /// The poll before this one was such a turn.
+    again: bool,
 }
 
 impl<H> Turns<H> {
     pub(super) const fn new(http: H, activity: Arc<Activity>) -> Self {
-        Self { http, activity }
+        Self { http, activity, again: false }
     }
 }
 
@@ -92,18 +94,20 @@ impl<H: Future + Unpin> Future for Turns<H> {
     type Output = H::Output;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<H::Output> {
-        // The second one writes what the first one answered.
-        for _ in 0..2 {
-            let turn = Turn::begin();
-            let polled = Pin::new(&mut self.http).poll(cx);
-            drop(turn);
-            if !self.activity.end_turn() || polled.is_ready() {
-                return polled;
-            }
+        let turn = Turn::begin();
+        let polled = Pin::new(&mut self.http).poll(cx);
+        drop(turn);
+        let in_turn = self.activity.end_turn();
+        match (in_turn, self.again) {
+            // What is written leaves when the others that are ready have had their turn: their clients are then woken
+            // once, not connection by connection.
+            (true, false) => cx.waker().wake_by_ref(),
+            // One turn behind the other: the sockets are looked at in between, so that no client has the worker to
+            // itself.
+            (true, true) => drop(pin!(yield_now()).poll(cx)),
+            (false, _) => {}
         }
-        // Answers to requests that came even then leave when the other sockets have been looked at: no client has the
-        // worker to itself.
-        let _ = pin!(yield_now()).poll(cx);
-        Poll::Pending
+        self.again = in_turn && !self.again;
+        polled
     }
 }
