@@ -11,9 +11,9 @@ use tokio::sync::oneshot;
 use crate::policy::load::{self, Bulk, Print};
 
 /// How much nicer than the process the thread is: the most there is. Where every processor is busy it is left 1.5 % of
-/// one, in slices of 3 ms: 0.6 s of work, a list of 730,000 names, should be in force after some 40 s then. The share is
-/// what bounds how many answers meet a slice: at 10 (in force after 8 s) the 99th percentile of DoT had spikes, at 15 (17 s)
-/// it had none, and that of DoH was too noisy to tell. A processor that is idle it has for itself.
+/// one, in slices of 3 ms: 0.3 s of work, a list of 730,000 names, should be in force after some 20 s then. The share is
+/// what bounds how many answers meet a slice: at 10 the 99th percentile of DoT had spikes, at 15 it had none, and that of
+/// DoH was too noisy to tell. A processor that is idle it has for itself.
 const NICER: i32 = 19;
 
 /// A pass over the operator's lists, if one is under way.
