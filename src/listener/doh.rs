@@ -40,6 +40,10 @@ use response::{Addressee, Body};
 /// Octets of the buffer that a worker's answers are cut from.
 const ANSWERS_OCTETS: usize = 16 * 1024;
 
+/// Octets that a request's response takes while it is made: what an allocator keeps at hand (glibc's threads up to 1,032).
+/// More is looked for among all that is free, which costs a microsecond once the cache has filled the memory.
+const RESPONSE_OCTETS_MAX: usize = 1_032;
+
 /// Octets that nearly every answer fits in, and the text of its headers.
 const ANSWER_OCTETS: usize = 1024;
 
@@ -56,7 +60,11 @@ where
 {
     let Connection { stream, shared, asker, forwards, country, phase } = connection;
     let desk = Arc::new(Desk { shared: Arc::clone(&shared), peer: asker, forwards, country });
-    let respond = move |exchange, request| Box::pin(respond(Arc::clone(&desk), exchange, request));
+    let respond = move |exchange, request| {
+        let response = respond(Arc::clone(&desk), exchange, request);
+        debug_assert!(size_of_val(&response) <= RESPONSE_OCTETS_MAX, "{} octets", size_of_val(&response));
+        Box::pin(response)
+    };
     let pressed = Arc::clone(&shared);
     let idle_timeout = move || pressed.idle_timeout();
     let end = connection::converse(stream, http2, respond, &shared.settings, idle_timeout, phase);
@@ -203,30 +211,35 @@ impl Ask for Desk {
 }
 
 /// Responds to a request. A stream that its client resets drops this where it stands.
-async fn respond(
+///
+/// What it works on is taken apart before it begins, and what few requests wait for is boxed: each would else have room of
+/// its own in the memory of every one, see [`RESPONSE_OCTETS_MAX`].
+fn respond(
     desk: Arc<impl Ask>,
     exchange: Exchange,
     request: Request<Incoming>,
-) -> Result<Response<Body>, Infallible> {
+) -> impl Future<Output = Result<Response<Body>, Infallible>> {
     let (head, mut body) = request.into_parts();
-    let answer = answer(&*desk, &head, &mut body, &exchange).await;
-    if may_send_on(&head, &body) && !matches!(answer, Err(Refusal::BodyTimeout)) {
-        let _ = in_time(request::skip(&mut body), desk.settings().message_timeout).await;
-        exchange.is_read();
-    }
-    let addressee = Addressee { head_only: head.method == Method::HEAD, close: ends_connection(&head), exchange };
-    let mut buffer = Buffer::lend();
-    let text = &mut buffer.0;
-    Ok(match answer {
-        Ok(Found::Answer(message, written)) => addressee.answer(message, written, text),
-        Ok(Found::Page(page)) => addressee.page(*page, text),
-        Err(refusal) => {
-            if let Some(bound) = refusal.bound() {
-                desk.met(bound);
-            }
-            addressee.refuse(refusal, text)
+    async move {
+        let answer = answer(&*desk, &head, &mut body, &exchange).await;
+        if may_send_on(&head, &body) && !matches!(answer, Err(Refusal::BodyTimeout)) {
+            let _ = in_time(request::skip(&mut body), desk.settings().message_timeout).await;
+            exchange.is_read();
         }
-    })
+        let addressee = Addressee { head_only: head.method == Method::HEAD, close: ends_connection(&head), exchange };
+        let mut buffer = Buffer::lend();
+        let text = &mut buffer.0;
+        Ok(match answer {
+            Ok(Found::Answer(message, written)) => addressee.answer(message, written, text),
+            Ok(Found::Page(page)) => addressee.page(*page, text),
+            Err(refusal) => {
+                if let Some(bound) = refusal.bound() {
+                    desk.met(bound);
+                }
+                addressee.refuse(refusal, text)
+            }
+        })
+    }
 }
 
 async fn answer(desk: &impl Ask, head: &Parts, body: &mut Incoming, exchange: &Exchange) -> Result<Found, Refusal> {
@@ -240,7 +253,7 @@ async fn answer(desk: &impl Ask, head: &Parts, body: &mut Incoming, exchange: &E
     let toll = desk.toll(asker.as_ref());
     if !toll.is_zero() {
         desk.met(Bound::QueriesPerClient);
-        sleep(toll).await;
+        Box::pin(sleep(toll)).await;
     }
     if let Some(pages) = pages {
         return Ok(Found::Page(Box::new(pages.respond(head, desk.now()))));
@@ -274,7 +287,8 @@ async fn in_time<T>(
     match poll_immediate(reading.as_mut()).await {
         Some(done) => done,
         None if message_timeout.is_zero() => reading.await,
-        None => timeout(message_timeout, reading).await.unwrap_or(Err(Refusal::BodyTimeout)),
+        // Boxed, as what few wait for is: see `respond`.
+        None => Box::pin(timeout(message_timeout, reading)).await.unwrap_or(Err(Refusal::BodyTimeout)),
     }
 }
 
