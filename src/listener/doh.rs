@@ -40,9 +40,9 @@ use response::{Addressee, Body};
 /// Octets of the buffer that a worker's answers are cut from.
 const ANSWERS_OCTETS: usize = 16 * 1024;
 
-/// Octets that a request's response takes while it is made: what an allocator keeps at hand (glibc's threads up to 1,032).
-/// More is looked for among all that is free, which costs a microsecond once the cache has filled the memory.
-const RESPONSE_OCTETS_MAX: usize = 1_032;
+/// Octets that a request's response takes at most while it is made: what few requests wait for is not to creep into all,
+/// and some allocators look longer for more.
+const RESPONSE_OCTETS_MAX: usize = 1_024;
 
 /// Octets that nearly every answer fits in, and the text of its headers.
 const ANSWER_OCTETS: usize = 1024;
