@@ -3,6 +3,7 @@
 mod entry;
 #[cfg(test)]
 mod fixture;
+mod recent;
 mod shard;
 mod stored;
 mod ttl;
@@ -13,9 +14,10 @@ use std::time::Duration;
 
 use ahash::RandomState;
 
-use crate::policy::{Findings, Permitted};
+use crate::policy::{Findings, Met, Permitted};
 use crate::query::{Failure, Freshness, Reply};
 use entry::{Entry, Failed, State, millis};
+use recent::{Given, Recents};
 use shard::Shard;
 use stored::{Key, Stored};
 
@@ -25,8 +27,9 @@ pub const SHARDS: usize = 64;
 /// `[cache]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Bound on what the entries take, all in, in octets; 0: nothing is kept. Default 64 MiB. Each of the [`SHARDS`]
-    /// has its equal share, and no entry takes more than an eighth of that, so from 33 MiB on every message fits.
+    /// Bound on what the cache takes, all in, in octets; 0: nothing is kept. Default 64 MiB. A 64th is for copies of the
+    /// answers asked for last; of the rest each of the [`SHARDS`] has its equal share, and no entry takes more than an
+    /// eighth of that, so from 41 MiB on every message fits.
     pub memory: u64,
     /// TTLs are raised to this. Default 0.
     pub ttl_min: Duration,
@@ -62,6 +65,8 @@ pub enum Found<'s> {
 /// The cache.
 #[derive(Debug)]
 pub struct Cache {
+    /// Asked before the shards. A question's copy changes under the lock of its shard only, so that it says what that says.
+    recents: Recents,
     shards: [Lane; SHARDS],
     hasher: RandomState,
     bounds: ttl::Bounds,
@@ -79,8 +84,11 @@ impl Cache {
     /// An empty cache.
     #[must_use]
     pub fn new(settings: &Settings) -> Self {
-        let share = usize::try_from(settings.memory).unwrap_or(usize::MAX) / SHARDS;
+        let memory = usize::try_from(settings.memory).unwrap_or(usize::MAX);
+        let recents = Recents::within(memory);
+        let share = (memory - recents.octets()) / SHARDS;
         Self {
+            recents,
             shards: std::array::from_fn(|_| Lane(Mutex::new(Shard::new(share)))),
             hasher: RandomState::new(),
             bounds: ttl::Bounds::new(settings.ttl_min, settings.ttl_max),
@@ -92,12 +100,17 @@ impl Cache {
     /// Looks a question up. `scratch` receives the octets; what it held is gone.
     pub fn get<'s>(&self, permitted: &Permitted<'_>, now: Duration, scratch: &'s mut Vec<u8>) -> Found<'s> {
         let (key, now) = (self.key(permitted), millis(now));
+        if let Some(Given { age, index }) = self.recents.get(&key, now, scratch) {
+            let findings = Findings { index, met: Met::Nothing };
+            return Found::Fresh { reply: Reply::kept(scratch, Freshness::Aged(age)), findings, refresh: false };
+        }
         let mut shard = self.shard(&key);
         let Some((stored, entry)) = shard.get(key.octets()) else { return Found::Nothing };
         match entry.state(now, self.stale_ms, self.voided_ms()) {
             State::Fresh { age } => {
                 stored.write_message(scratch);
                 let (findings, refresh) = (entry.findings(), entry.hit(now));
+                self.recents.put(&key, stored, entry, now);
                 Found::Fresh { reply: Reply::kept(scratch, Freshness::Aged(age)), findings, refresh }
             }
             State::Stale { at_once } => Found::Expired { at_once },
@@ -134,6 +147,7 @@ impl Cache {
         let new = lifetime
             .and_then(|lifetime| Some((Stored::reply(&key, reply)?, Entry::of_reply(lifetime, findings, millis(now)))));
         let mut shard = self.shard(&key);
+        self.recents.forget(&key);
         shard.remove(key.octets());
         if let Some((stored, entry)) = new {
             shard.insert(stored, entry);
@@ -147,6 +161,7 @@ impl Cache {
         let mut shard = self.shard(&key);
         let known = shard.get(key.octets()).map(|(_, entry)| &*entry);
         let Some(failed) = Failed::after(known.and_then(Entry::failed), failure, now) else { return };
+        self.recents.forget(&key);
         if known.is_some_and(|entry| entry.may_stay(now, self.stale_ms)) {
             shard.change(key.octets(), |_, entry| entry.fail(failed));
         } else {
@@ -159,7 +174,9 @@ impl Cache {
     /// taken the place of `reply` in the meantime, for the findings are not its own.
     pub fn refind(&self, permitted: &Permitted<'_>, reply: &Reply<'_>, findings: &Findings) {
         let key = self.key(permitted);
-        self.shard(&key).change(key.octets(), |stored, entry| {
+        let mut shard = self.shard(&key);
+        self.recents.forget(&key);
+        shard.change(key.octets(), |stored, entry| {
             if stored.holds(reply) {
                 entry.find(findings);
             }
@@ -178,10 +195,10 @@ impl Cache {
         self.shards.iter().map(|lane| lane.lock().len()).sum()
     }
 
-    /// Octets that the entries take, all in. Counted shard by shard, while queries go on.
+    /// Octets that it takes, all in. Counted shard by shard, while queries go on.
     #[must_use]
     pub fn octets(&self) -> usize {
-        self.shards.iter().map(|lane| lane.lock().octets()).sum()
+        self.recents.octets() + self.shards.iter().map(|lane| lane.lock().octets()).sum::<usize>()
     }
 
     fn key(&self, permitted: &Permitted<'_>) -> Key {
@@ -217,8 +234,8 @@ mod tests {
     use super::*;
     use crate::dns::message::flag;
     use crate::dns::{Qclass, Qtype, Rcode};
+    use crate::policy::Finding;
     use crate::policy::index::RuleId;
-    use crate::policy::{Finding, Met};
 
     const MEMORY: u64 = 64 << 20;
 
@@ -472,13 +489,14 @@ mod tests {
     #[test]
     fn past_stale_only_the_failure_is_left() {
         let (cache, ask) = (cache(), ask("a.example"));
+        let empty = cache.octets();
         keep(&cache, &ask, &vec![a(10); 100], s(0));
-        let with_reply = cache.octets();
+        let with_reply = cache.octets() - empty;
         fail(&cache, &ask, SERVFAIL, s(108));
         assert_eq!(see(&cache, &ask, s(109)), Seen::Expired { at_once: true });
         assert_eq!(see(&cache, &ask, s(110)), Seen::Failed(SERVFAIL));
         fail(&cache, &ask, SERVFAIL, s(113));
-        assert!(cache.octets() < with_reply / 4, "the reply's octets are free again");
+        assert!(cache.octets() - empty < with_reply / 4, "the reply's octets are free again");
         assert_eq!(see(&cache, &ask, s(122)), Seen::Failed(SERVFAIL), "twice as long");
         assert_eq!(see(&cache, &ask, s(123)), Seen::Nothing);
     }
@@ -590,6 +608,41 @@ mod tests {
     }
 
     #[test]
+    fn what_is_newly_known_is_said_at_once() {
+        let (cache, ask) = (cache(), ask("a.example"));
+        let permitted = ask.permitted();
+        let answer = |addresses, findings: Findings| {
+            let mut reply = ask.reply(Rcode::NOERROR, &vec![a(60); addresses], &[]);
+            cache.keep(&permitted, &mut reply, &findings, s(0));
+        };
+        let found = || {
+            let mut scratch = vec![];
+            let Found::Fresh { reply, findings, .. } = cache.get(&permitted, s(1), &mut scratch) else { panic!() };
+            (reply.records().count(), findings.index)
+        };
+        answer(1, Findings { index: 1, met: Met::Nothing });
+        assert_eq!([found(), found()], [(1, 1), (1, 1)]);
+        answer(2, Findings { index: 2, met: Met::Nothing });
+        assert_eq!([found(), found()], [(2, 2), (2, 2)]);
+        let kept = ask.reply(Rcode::NOERROR, &[a(60), a(60)], &[]);
+        cache.refind(&permitted, &kept, &Findings { index: 3, met: Met::Nothing });
+        assert_eq!([found(), found()], [(2, 3), (2, 3)]);
+    }
+
+    #[test]
+    fn what_is_asked_for_every_half_second_stays() {
+        const MEMORY: u64 = 1 << 20;
+        let (cache, asked) = (cache_with(MEMORY, s(100)), ask("a.example"));
+        keep(&cache, &asked, &[a(3_000)], s(0));
+        // Four times as many as there is room for; within two seconds not half of it.
+        for number in 0..20_000u64 {
+            let now = ms(number);
+            keep(&cache, &ask(&format!("n{number}.example")), &[a(3_000)], now);
+            assert!(number % 500 != 0 || is_fresh(&cache, &asked, now), "{number}");
+        }
+    }
+
+    #[test]
     fn memory_bounds_replies_and_failures_together() {
         const MEMORY: u64 = 1 << 20;
         let cache = cache_with(MEMORY, s(100));
@@ -616,15 +669,19 @@ mod tests {
 
     #[test]
     fn an_answer_of_110_octets_takes_260_at_most() {
-        const ENTRIES: usize = 10_000;
-        let cache = cache();
-        let taken = measure(|| (0..ENTRIES).for_each(|number| keep_110_octets(&cache, number)));
-        assert_eq!(cache.entries(), ENTRIES);
-        assert!(cache.octets() <= 260 * ENTRIES, "{} octets each", cache.octets() / ENTRIES);
+        const MEMORY: usize = 4 << 20;
+        let mut full = None;
+        let taken = measure(|| {
+            let cache = full.insert(cache_with(MEMORY as u64, s(100)));
+            (0..MEMORY / 200).for_each(|number| keep_110_octets(cache, number));
+        });
+        let (entries, octets) = full.map(|cache| (cache.entries(), cache.octets())).unwrap();
+        assert!((MEMORY * 9 / 10..=MEMORY).contains(&octets), "{octets} octets");
+        assert!(MEMORY <= 260 * entries, "{} octets each", MEMORY / entries);
         // The allocator was asked for less than is counted: it rounds up, and the table is counted at its emptiest.
         let asked_for = usize::try_from(taken.bytes_current).unwrap();
-        assert!(asked_for <= cache.octets(), "{} octets each", asked_for / ENTRIES);
-        assert!(asked_for * 13 / 10 >= cache.octets(), "{} octets each", asked_for / ENTRIES);
+        assert!(asked_for <= octets, "{asked_for} octets of {octets}");
+        assert!(asked_for * 13 / 10 >= octets, "{asked_for} octets of {octets}");
     }
 
     #[test]

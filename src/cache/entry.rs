@@ -129,6 +129,16 @@ impl Entry {
         self.lifetime == 0 || now < self.gone_ms(stale_ms)
     }
 
+    /// When its reply came, and the index under which its names met nothing; None where they met something.
+    pub(super) fn plain(&self) -> Option<(u64, u32)> {
+        self.met.is_none().then_some((self.kept_ms, self.index))
+    }
+
+    /// Until when a hit on the fresh reply is answered the same, and only answered.
+    pub(super) fn same_until(&self) -> u64 {
+        self.end_ms().min(self.refresh_from_ms)
+    }
+
     /// What it refers to.
     pub(super) fn parts(&self) -> (Option<&Met>, Option<&Failed>) {
         (self.met.as_deref(), self.failed.as_deref())

@@ -1,4 +1,4 @@
-//! Entries in the order of their use, bounded in octets: the least recently used go first.
+//! Entries in the order of their use, as far as it is heard of, bounded in octets: the least recently used go first.
 
 use std::mem::size_of;
 

@@ -68,6 +68,11 @@ impl Key {
         (self.hash >> 48) as usize % SHARDS
     }
 
+    /// Its place among so many, by other bits again.
+    pub(super) fn place(&self, places: usize) -> usize {
+        ((u64::from(self.hash as u32) * places as u64) >> 32) as usize
+    }
+
     /// The question section.
     fn question(&self) -> &[u8] {
         &self.octets[QNAME_AT..self.len]
@@ -79,6 +84,7 @@ impl Key {
 const BESIDE_OCTETS: usize = 134;
 
 /// A question with its reply, or without one where only a failure is known.
+#[derive(Clone)]
 pub(super) enum Stored {
     /// Few octets: to follow a pointer to them would cost more than all else that a hit takes, where they are no longer
     /// in the processor's caches.

@@ -50,7 +50,7 @@ mod vocabulary {
     pub(super) static CACHE_REFRESHES: Metric =
         metric("cache_refreshes", "Replies refreshed in the background before their TTL ended.");
     pub(super) static CACHE_ENTRIES: Metric = metric("cache_entries", "Questions in the cache.");
-    pub(super) static CACHE_OCTETS: Metric = metric("cache_octets", "What the cache's entries take, in octets.");
+    pub(super) static CACHE_OCTETS: Metric = metric("cache_octets", "What the cache takes, all in, in octets.");
     /// Named apart from [`CONNECTIONS`]: OpenMetrics has one family per name, be it a counter or a gauge.
     pub(super) static CONNECTIONS_OPEN: Metric = metric("connections_open", "Connections of clients that are open.");
     pub(super) static CONNECTIONS: Metric = metric("connections", "Connections of clients accepted so far.");
