@@ -27,9 +27,9 @@ pub const SHARDS: usize = 64;
 /// `[cache]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Bound on what the cache takes, all in, in octets; 0: nothing is kept. Default 64 MiB. A 64th is for copies of the
-    /// answers asked for last; of the rest each of the [`SHARDS`] has its equal share, and no entry takes more than an
-    /// eighth of that, so from 41 MiB on every message fits.
+    /// Bound on what the cache takes, all in, in octets; 0: nothing is kept. Default 64 MiB. A 64th, at most 12 MiB, is
+    /// for copies of the answers asked for last; of the rest each of the [`SHARDS`] has its equal share, and no entry
+    /// takes more than an eighth of that, so from 41 MiB on every message fits.
     pub memory: u64,
     /// TTLs are raised to this. Default 0.
     pub ttl_min: Duration,
@@ -65,7 +65,8 @@ pub enum Found<'s> {
 /// The cache.
 #[derive(Debug)]
 pub struct Cache {
-    /// Asked before the shards. A question's copy changes under the lock of its shard only, so that it says what that says.
+    /// Asked before the shards. A question's copy changes under the lock of its shard only, so that it never says what has
+    /// been replaced there.
     recents: Recents,
     shards: [Lane; SHARDS],
     hasher: RandomState,
@@ -629,6 +630,16 @@ mod tests {
         assert_eq!([found(), found()], [(2, 3), (2, 3)]);
     }
 
+    /// A worker may have read the clock before another did.
+    #[test]
+    fn a_failure_is_known_to_who_asks_with_an_earlier_time() {
+        let (cache, ask) = (cache(), ask("a.example"));
+        keep(&cache, &ask, &[a(10)], s(0));
+        assert!(is_fresh(&cache, &ask, s(1)));
+        fail(&cache, &ask, SERVFAIL, s(200));
+        assert_eq!(see(&cache, &ask, s(1)), Seen::Failed(SERVFAIL));
+    }
+
     #[test]
     fn what_is_asked_for_every_half_second_stays() {
         const MEMORY: u64 = 1 << 20;
@@ -640,6 +651,8 @@ mod tests {
             keep(&cache, &ask(&format!("n{number}.example")), &[a(3_000)], now);
             assert!(number % 500 != 0 || is_fresh(&cache, &asked, now), "{number}");
         }
+        let key = cache.key(&asked.permitted());
+        assert!(cache.shard(&key).get(key.octets()).is_some(), "not its copy alone");
     }
 
     #[test]
@@ -686,21 +699,24 @@ mod tests {
 
     #[test]
     fn a_hit_allocates_nothing() {
-        let (cache, ask) = (cache(), ask("a.example"));
-        let permitted = ask.permitted();
-        let mut reply = ask.reply(Rcode::NOERROR, &[a(60)], &[]);
-        cache.keep(&permitted, &mut reply, &findings(1, 8), s(0));
-        let absent = fixture::ask("b.example").permitted();
-        let mut scratch = Vec::with_capacity(512);
-        let taken = measure(|| {
-            for now in [0, 1, 55, 59] {
-                assert!(matches!(cache.get(&permitted, s(now), &mut scratch), Found::Fresh { .. }));
-            }
-            assert!(matches!(cache.get(&permitted, s(60), &mut scratch), Found::Expired { .. }));
-            assert!(cache.stale(&permitted, s(60), &mut scratch).is_some());
-            assert!(matches!(cache.get(&absent, s(0), &mut scratch), Found::Nothing));
-        });
-        assert_eq!(taken.count_total, 0);
+        // With a copy, and without one.
+        for findings in [Findings { index: 1, met: Met::Nothing }, findings(1, 8)] {
+            let (cache, ask) = (cache(), ask("a.example"));
+            let permitted = ask.permitted();
+            let mut reply = ask.reply(Rcode::NOERROR, &[a(60)], &[]);
+            cache.keep(&permitted, &mut reply, &findings, s(0));
+            let absent = fixture::ask("b.example").permitted();
+            let mut scratch = Vec::with_capacity(512);
+            let taken = measure(|| {
+                for now in [0, 0, 1, 1, 55, 59] {
+                    assert!(matches!(cache.get(&permitted, s(now), &mut scratch), Found::Fresh { .. }));
+                }
+                assert!(matches!(cache.get(&permitted, s(60), &mut scratch), Found::Expired { .. }));
+                assert!(cache.stale(&permitted, s(60), &mut scratch).is_some());
+                assert!(matches!(cache.get(&absent, s(0), &mut scratch), Found::Nothing));
+            });
+            assert_eq!(taken.count_total, 0);
+        }
     }
 
     #[test]

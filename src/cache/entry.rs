@@ -134,7 +134,7 @@ impl Entry {
         self.met.is_none().then_some((self.kept_ms, self.index))
     }
 
-    /// Until when a hit on the fresh reply is answered the same, and only answered.
+    /// Until when hits on the fresh reply are answered the same and do nothing else, once it was hit.
     pub(super) fn same_until(&self) -> u64 {
         self.end_ms().min(self.refresh_from_ms)
     }

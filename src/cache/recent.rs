@@ -1,9 +1,9 @@
 //! Copies of the answers asked for last, each at the place that the hash of its question says.
 //!
 //! In the list, a hit goes from the table to the node, and from there to its neighbours, each of them anywhere in a full
-//! cache's memory: to wait for that costs more than all else a hit takes. A copy lies in one piece. It is given out only
-//! for as long as the list would say the same; what only the list does, the order of use and refreshing ahead of time, it
-//! does when the copy has had its second.
+//! cache's memory: to wait for that costs more than all else a hit takes. A copy lies in one piece. It is given out for a
+//! second at most, and not past what the list would change about the answer; only the order of use is heard of that late,
+//! so that an entry that goes meanwhile to make room has a copy for the rest of its second.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -14,6 +14,9 @@ use super::stored::{Key, Stored};
 
 /// The share of the cache's memory that copies take is one in so many.
 const SHARE: usize = 64;
+
+/// The most copies there are, 12 MiB of them: more would not stay in a processor's caches.
+const PLACES_MAX: usize = 1 << 16;
 
 /// How long a copy is given out before the list hears of its use again.
 const UNHEARD_MS: u64 = 1_000;
@@ -50,7 +53,8 @@ pub(super) struct Given {
 impl Recents {
     /// Room for copies, in a cache of so many octets.
     pub(super) fn within(memory: usize) -> Self {
-        Self { places: (0..memory / SHARE / size_of::<Place>()).map(|_| Place::default()).collect() }
+        let places = (memory / SHARE / size_of::<Place>()).min(PLACES_MAX);
+        Self { places: (0..places).map(|_| Place::default()).collect() }
     }
 
     /// Writes the message of a question over what stands in `out`, where its copy is still to be given out.
@@ -63,14 +67,17 @@ impl Recents {
         Some(Given { age, index: recent.index })
     }
 
-    /// Notes what a question was answered with just now, in place of whatever has its place. Long answers are left where
-    /// they are, and those that rules have to be looked at for.
+    /// Notes what a question was answered with just now, unless another's copy has its place and is still given out: where
+    /// two share a place, one of them is better off than none. Long answers are left where they are, and those that rules
+    /// have to be looked at for.
     pub(super) fn put(&self, key: &Key, stored: &Stored, entry: &Entry, now: u64) {
-        if stored.apart().is_none()
+        let until_ms = entry.same_until().min(now.saturating_add(UNHEARD_MS));
+        if now < until_ms
+            && stored.apart().is_none()
             && let Some((kept_ms, index)) = entry.plain()
             && let Some(mut place) = self.place(key)
+            && place.as_ref().is_none_or(|there| there.until_ms <= now || there.is_of(key))
         {
-            let until_ms = entry.same_until().min(now.saturating_add(UNHEARD_MS));
             *place = Some(Recent { stored: stored.clone(), kept_ms, until_ms, index });
         }
     }
@@ -154,17 +161,19 @@ mod tests {
     }
 
     #[test]
-    fn the_last_of_a_place_has_it_and_none_is_given_anothers() {
+    fn the_first_of_a_place_has_it_for_its_second_and_none_is_given_anothers() {
         let (recents, [a, b]) = (recents(), ["a.example", "b.example"].map(ask));
         put(&recents, &a, 1, Met::Nothing, 0);
-        assert_eq!(given(&recents, &b, 0), None);
+        put(&recents, &b, 1, Met::Nothing, 999);
+        assert_eq!([&a, &b].map(|ask| given(&recents, ask, 999).is_some()), [true, false]);
+        put(&recents, &b, 1, Met::Nothing, 1_000);
+        assert_eq!([&a, &b].map(|ask| given(&recents, ask, 1_000).is_some()), [false, true]);
+        recents.forget(&key(&a));
+        assert!(given(&recents, &b, 1_000).is_some(), "another's is not forgotten");
         recents.forget(&key(&b));
-        assert!(given(&recents, &a, 0).is_some(), "another's is not forgotten");
-        put(&recents, &b, 1, Met::Nothing, 0);
-        assert_eq!(given(&recents, &a, 0), None);
-        assert!(given(&recents, &b, 0).is_some());
-        recents.forget(&key(&b));
-        assert_eq!(given(&recents, &b, 0), None);
+        assert_eq!(given(&recents, &b, 1_000), None);
+        put(&recents, &a, 1, Met::Nothing, 1_000);
+        assert!(given(&recents, &a, 1_000).is_some(), "what was forgotten holds no place");
     }
 
     #[test]
@@ -174,6 +183,13 @@ mod tests {
         assert_eq!(given(&recents, &ask, 0), None);
         put(&recents, &ask, 1, Met::These([Finding { rule: RuleId(1), name: 0 }].into()), 0);
         assert_eq!(given(&recents, &ask, 0), None);
+    }
+
+    #[test]
+    fn there_are_few_however_large_the_cache() {
+        assert_eq!(size_of::<Place>(), 192, "three cache lines");
+        assert_eq!(Recents::within(64 << 20).places.len(), 5_461);
+        assert_eq!(Recents::within(1 << 40).octets(), 12 << 20);
     }
 
     #[test]

@@ -198,7 +198,7 @@ mod tests {
         let finding = Finding { rule: RuleId(1), name: 0 };
         let met = Met::These([finding; 8].into());
         shard.change(&key, |_, entry| entry.find(&Findings { index: 1, met }));
-        assert_eq!(shard.octets(), bare + 16 + 16 + 96);
+        assert_eq!(shard.octets(), bare + 16 + 32 + 80);
         shard.change(&key, |_, entry| entry.find(&Findings::default()));
         assert_eq!(shard.octets(), bare + 16);
         shard.remove(&key);
