@@ -1,4 +1,7 @@
 //! What a look-up costs, from the query's octets on: hits among 1,000 and 1,000,000 entries, misses, and keeping a reply.
+//!
+//! Time stands still here, so that no copy has had its second: nearly all hits among 1,000 are of copies, and about half of
+//! those among 1,000,000.
 
 use std::hint::black_box;
 use std::sync::LazyLock;
