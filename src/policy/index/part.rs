@@ -237,6 +237,12 @@ struct Entry {
 }
 
 impl Builder {
+    /// One with room for about so many rules, of so many octets: what grows to tens of MiB is not to be moved again and
+    /// again beside those who answer.
+    pub(in crate::policy) fn with_room(rules: usize, octets: usize) -> Self {
+        Self { added: Vec::with_capacity(octets), entries: Vec::with_capacity(rules), ..Self::default() }
+    }
+
     /// Adds a rule. The same name may be added any number of times, by the same source too.
     pub fn add(&mut self, name: &Name, rule: Rule) {
         let bare = bare(name.as_wire());

@@ -331,7 +331,8 @@ impl Names {
     }
 
     fn remade(&self, choices: &[Choice]) -> Self {
-        let mut builder = Builder::default();
+        let new: usize = choices.iter().map(|choice| choice.octets().len()).sum();
+        let mut builder = Builder::with_room(self.part.len(), self.part.octets() + new);
         let mut moved: Vec<Option<SourceId>> = vec![None; self.held.len()];
         let mut held = Vec::with_capacity(choices.len());
         for (number, choice) in choices.iter().enumerate() {
