@@ -1,14 +1,16 @@
 //! One part of the index: names and the rules that stand at them.
 //!
 //! Each name that carries rules is one record in an arena: its wire form, then its rules. Records are sorted by their
-//! names' hashes, and where each small cluster of them begins stands beside. Before that is read, a filter says whether a
-//! name may have a record at all, and whether names stand below it. A look-up walks from the root down and ends at the
-//! first name with none below, which for most names is the one below the top-level domain.
+//! names' hashes, and where each small cluster of them begins stands beside. Records leave gaps, so that a cluster lies
+//! close to where its hash alone says: the memory of both is waited for once, not one after the other. Before that, a
+//! filter says whether a name may have a record at all, and whether names stand below it. A look-up walks from the root
+//! down and ends at the first name with none below, which for most names is the one below the top-level domain.
 //!
 //! Rules count only once their whole name has been compared. What the filter says is believed by a few bits of the hash:
 //! at worst the walk goes a label too deep. The hash is keyed at random, since attackers choose names.
 
 use std::hash::{BuildHasher, Hasher};
+use std::hint::black_box;
 use std::sync::LazyLock;
 
 use ahash::RandomState;
@@ -57,7 +59,7 @@ impl Part {
 
     /// A rule by its place.
     pub(super) fn rule(&self, place: u32) -> Rule {
-        unpack(self.packed(place as usize)).0
+        unpack(&self.arena[place as usize..])
     }
 
     /// What its hashes hang on.
@@ -69,6 +71,10 @@ impl Part {
     pub fn each(&self, mut each: impl FnMut(&Name, Rule)) {
         let mut at = 0;
         while at < self.arena.len() {
+            if self.arena[at] == GAP {
+                at += 1;
+                continue;
+            }
             let (bare, rules) = self.record(at);
             // A name could be read before it was added.
             let name = Name::parse(&[bare, ROOT].concat(), 0).map(|(name, _)| name);
@@ -97,8 +103,9 @@ impl Part {
     /// Where the rules of a name begin, which has this hash and, without the root, this wire form.
     fn find(&self, hash: u64, wanted: &[u8]) -> Option<usize> {
         let cluster = scaled(hash, self.clusters.len() - 1);
+        self.reach(cluster);
         let (mut at, end) = (self.clusters[cluster] as usize, self.clusters[cluster + 1] as usize);
-        while at < end {
+        while at < end && self.arena[at] != GAP {
             let (bare, rules) = self.record(at);
             if bare == wanted {
                 return Some(rules);
@@ -106,6 +113,14 @@ impl Part {
             at = self.walk_rules(rules, |_, _| {});
         }
         None
+    }
+
+    /// Has the memory fetched in which the records of a cluster most likely lie, while where they begin is being fetched.
+    fn reach(&self, cluster: usize) {
+        for near in cluster..cluster + REACHED {
+            // Nothing uses what is read; without the box it would not be read at all.
+            black_box(self.arena.get(near * CLUSTER_OCTETS).copied());
+        }
     }
 
     /// The name of the record at `at`, without the root, and where its rules begin.
@@ -117,19 +132,14 @@ impl Part {
     /// Calls `each` with the rules of one name, from `at` on, and their places. Returns where they end.
     fn walk_rules(&self, mut at: usize, mut each: impl FnMut(u32, Rule)) -> usize {
         loop {
-            let (rule, is_last) = unpack(self.packed(at));
-            each(at as u32, rule);
-            at += PACKED_OCTETS;
-            if is_last {
+            // A place outside of the arena panics here, as `Index::rule` says.
+            let packed = &self.arena[at..];
+            each(at as u32, unpack(packed));
+            at += packed_octets(packed[0]);
+            if packed[0] & LAST != 0 {
                 return at;
             }
         }
-    }
-
-    fn packed(&self, at: usize) -> Packed {
-        // A place outside of the arena panics here, as `Index::rule` says.
-        let octets = &self.arena[at..at + PACKED_OCTETS];
-        std::array::from_fn(|octet| octets[octet])
     }
 }
 
@@ -139,8 +149,20 @@ impl std::fmt::Debug for Part {
     }
 }
 
-/// How many records a cluster has on average.
-const CLUSTER_RECORDS: usize = 2;
+/// How many octets of the arena there are for a cluster: what processors fetch at once.
+const CLUSTER_OCTETS: usize = 64;
+
+/// What part of them records take, in 100: the fuller, the further from a cluster's place its records lie.
+const FILLED: usize = 80;
+
+/// How many times [`CLUSTER_OCTETS`] are fetched from a cluster's place on: nine records of ten end within them.
+const REACHED: usize = 3;
+
+/// By how many clusters' octets the last records may run over the place of the last one, and the arena need not move.
+const OVERRUN_CLUSTERS: usize = 64;
+
+/// Stands before the records of a cluster where those before end short of its place. No name is so long.
+const GAP: u8 = u8::MAX;
 
 /// The most octets of an arena: every place in it must be one that a rule's number has room for. Some 35 million rules.
 const ARENA_OCTETS_MAX: usize = PLACES_MAX as usize;
@@ -189,27 +211,45 @@ impl Keys {
     }
 }
 
-/// A rule in the arena: line, source, flags.
-type Packed = [u8; PACKED_OCTETS];
-
-const PACKED_OCTETS: usize = 7;
+/// The most octets of a rule in the arena: flags, line, source.
+const PACKED_OCTETS_MAX: usize = 7;
 
 /// Flag of a rule: it covers its name alone.
 const EXACT: u8 = 1;
 /// Flag of a rule: the last one of its name.
 const LAST: u8 = 2;
+/// Where the flags say how many octets of the line are left out, which are zero.
+const LINE_SAVED: u32 = 2;
+/// Where the flags say the same of the source.
+const SOURCE_SAVED: u32 = 4;
 
-fn pack(rule: Rule) -> Packed {
-    let [a, b, c, d] = rule.line.to_le_bytes();
-    let [e, f] = rule.source.0.to_le_bytes();
-    [a, b, c, d, e, f, if rule.covers == Covers::Exact { EXACT } else { 0 }]
+/// A rule as it stands in the arena, and how many octets of that it takes.
+fn pack(rule: Rule) -> ([u8; PACKED_OCTETS_MAX], usize) {
+    let mut packed = [0; PACKED_OCTETS_MAX];
+    let line_saved = (rule.line.leading_zeros() / 8).min(3) as u8;
+    let source_saved = (rule.source.0.leading_zeros() / 8).min(1) as u8;
+    let covers = if rule.covers == Covers::Exact { EXACT } else { 0 };
+    packed[0] = covers | line_saved << LINE_SAVED | source_saved << SOURCE_SAVED;
+    let source = 5 - usize::from(line_saved);
+    packed[1..5].copy_from_slice(&rule.line.to_le_bytes());
+    packed[source..source + 2].copy_from_slice(&rule.source.0.to_le_bytes());
+    (packed, packed_octets(packed[0]))
 }
 
-/// A rule, and whether it is the last one of its name.
-fn unpack([a, b, c, d, e, f, flags]: Packed) -> (Rule, bool) {
+/// How many octets a rule with these flags takes.
+fn packed_octets(flags: u8) -> usize {
+    PACKED_OCTETS_MAX - usize::from(flags >> LINE_SAVED & 3) - usize::from(flags >> SOURCE_SAVED & 1)
+}
+
+/// The rule that these octets begin with.
+fn unpack(octets: &[u8]) -> Rule {
+    let flags = octets[0];
+    let packed = &octets[1..packed_octets(flags)];
+    let (line, source) = packed.split_at(4 - usize::from(flags >> LINE_SAVED & 3));
+    let number = |octets: &[u8]| octets.iter().rev().fold(0, |number, octet| number << 8 | u32::from(*octet));
     let covers = if flags & EXACT == 0 { Covers::Subtree } else { Covers::Exact };
-    let rule = Rule { source: SourceId(u16::from_le_bytes([e, f])), line: u32::from_le_bytes([a, b, c, d]), covers };
-    (rule, flags & LAST != 0)
+    // No source is cut: it has two octets at most.
+    Rule { source: SourceId(number(source) as u16), line: number(line), covers }
 }
 
 /// Rules being gathered.
@@ -234,6 +274,7 @@ struct Entry {
     /// Where its record stands in [`Builder::added`].
     place: u32,
     name_octets: u8,
+    rule_octets: u8,
 }
 
 impl Builder {
@@ -247,17 +288,18 @@ impl Builder {
     pub fn add(&mut self, name: &Name, rule: Rule) {
         let bare = bare(name.as_wire());
         let place = self.added.len();
-        if place + 1 + bare.len() + PACKED_OCTETS > ARENA_OCTETS_MAX {
+        if place + 1 + bare.len() + PACKED_OCTETS_MAX > ARENA_OCTETS_MAX {
             self.left_out += 1;
             return;
         }
+        let (packed, rule_octets) = pack(rule);
         // None is cut: a name has at most 255 octets, and the check above.
-        let name_octets = bare.len() as u8;
+        let (name_octets, rule_octets) = (bare.len() as u8, rule_octets as u8);
         self.added.push(name_octets);
         self.added.extend_from_slice(bare);
-        self.added.extend_from_slice(&pack(rule));
+        self.added.extend_from_slice(&packed[..usize::from(rule_octets)]);
         let hash = self.hash_noting_ancestors(name);
-        self.entries.push(Entry { hash, place: place as u32, name_octets });
+        self.entries.push(Entry { hash, place: place as u32, name_octets, rule_octets });
     }
 
     /// How many rules were not taken for want of room, beyond some 35 million. A part without them must not be
@@ -272,7 +314,7 @@ impl Builder {
     pub fn build(mut self) -> Part {
         self.sort();
         let filter = self.filter();
-        let (clusters, arena) = self.write_arena();
+        let (clusters, arena) = self.write_arena(ARENA_OCTETS_MAX);
         let is_root = |entry: &Entry| entry.hash == ROOT_HASH && entry.name(&self.added).is_empty();
         let has_root = self.entries.iter().any(is_root);
         Part { rules: self.entries.len(), has_root, keys: self.keys, filter, clusters, arena }
@@ -315,29 +357,44 @@ impl Builder {
         filter
     }
 
-    /// Writes the records, and where each cluster of them begins.
-    fn write_arena(&self) -> (Box<[u32]>, Arena) {
-        let clusters_max = self.entries.len().div_ceil(CLUSTER_RECORDS).max(1);
-        let mut clusters = Vec::with_capacity(clusters_max + 1);
-        let mut arena = Vec::with_capacity(self.added.len());
+    /// Writes the records, and where each cluster of them begins. There are fewer gaps than there should be where the
+    /// arena would become longer than `octets_max`, which is not below the octets of all that was added.
+    fn write_arena(&self, octets_max: usize) -> (Box<[u32]>, Arena) {
+        let clusters_count = (self.records_octets() / FILLED * 100).div_ceil(CLUSTER_OCTETS).max(1);
+        let mut clusters = Vec::with_capacity(clusters_count + 1);
+        let mut arena = Vec::with_capacity((clusters_count + OVERRUN_CLUSTERS) * CLUSTER_OCTETS);
+        // Records take no more than what was added.
+        let mut room_for_gaps = octets_max - self.added.len();
         for rules in self.entries.chunk_by(|a, b| a.hash == b.hash && a.name(&self.added) == b.name(&self.added)) {
-            // The arena is no longer than `added`, whose places are 32 bits.
-            clusters.resize(scaled(rules[0].hash, clusters_max) + 1, arena.len() as u32);
+            let cluster = scaled(rules[0].hash, clusters_count);
+            let gap = (cluster * CLUSTER_OCTETS).saturating_sub(arena.len()).min(room_for_gaps);
+            room_for_gaps -= gap;
+            arena.resize(arena.len() + gap, GAP);
+            // All places are at most `octets_max`.
+            clusters.resize(cluster + 1, arena.len() as u32);
             self.write_record(&mut arena, rules);
         }
-        clusters.resize(clusters_max + 1, arena.len() as u32);
+        clusters.resize(clusters_count + 1, arena.len() as u32);
         (clusters.into_boxed_slice(), Arena::new(arena))
+    }
+
+    /// How many octets the records take. Of names with the same hash only the first is counted: it only says how many
+    /// clusters there are to be.
+    fn records_octets(&self) -> usize {
+        let records = self.entries.chunk_by(|a, b| a.hash == b.hash);
+        let names: usize = records.map(|rules| 1 + usize::from(rules[0].name_octets)).sum();
+        names + self.entries.iter().map(|rule| usize::from(rule.rule_octets)).sum::<usize>()
     }
 
     fn write_record(&self, arena: &mut Vec<u8>, rules: &[Entry]) {
         arena.push(rules[0].name_octets);
         arena.extend_from_slice(rules[0].name(&self.added));
+        let mut last = arena.len();
         for rule in rules {
+            last = arena.len();
             arena.extend_from_slice(rule.packed(&self.added));
         }
-        if let Some(flags) = arena.last_mut() {
-            *flags |= LAST;
-        }
+        arena[last] |= LAST;
     }
 }
 
@@ -349,7 +406,7 @@ impl Entry {
 
     fn packed(self, added: &[u8]) -> &[u8] {
         let start = self.place as usize + 1 + usize::from(self.name_octets);
-        &added[start..start + PACKED_OCTETS]
+        &added[start..start + usize::from(self.rule_octets)]
     }
 }
 
@@ -449,6 +506,13 @@ mod tests {
             rule(u16::MAX, u32::MAX, Exact),
             rule(0x0102, 0x0304_0506, Subtree),
             rule(0x0102, 0x0304_0506, Subtree),
+            rule(0xff, 0xff, Subtree),
+            rule(0x100, 0x100, Exact),
+            rule(1, 0xffff, Subtree),
+            rule(1, 0x1_0000, Subtree),
+            rule(1, 0xff_ffff, Exact),
+            rule(1, 0x100_0000, Subtree),
+            rule(1, 0, Subtree),
         ];
         let mut builder = Builder::default();
         for rule in rules {
@@ -488,11 +552,55 @@ mod tests {
         let lines: Vec<_> = met(&index, "www.example.org").into_iter().map(|(line, _)| line).collect();
         assert_eq!(lines, (0..1000).collect::<Vec<_>>());
         let part = &index.parts[0];
-        assert_eq!(
-            part.arena.len(),
-            1 + "example.org.".len() + many.len() * PACKED_OCTETS,
-            "the name stands there once"
-        );
+        let written = part.arena.iter().skip_while(|octet| **octet == GAP).count();
+        // Flags, a source of one octet, and lines of one octet and of two.
+        let packed = 256 * 3 + (1000 - 256) * 4;
+        assert_eq!(written, 1 + "example.org.".len() + packed, "the name stands there once");
+    }
+
+    /// Names of which none is another's ancestor, with their lines.
+    fn many_names() -> Vec<Name> {
+        (0..10_000).map(|number| name(&format!("name-{number}.example"))).collect()
+    }
+
+    fn many() -> Builder {
+        let mut builder = Builder::default();
+        for (line, name) in many_names().iter().enumerate() {
+            builder.add(name, rule(0, line as u32, Subtree));
+        }
+        builder
+    }
+
+    #[test]
+    fn most_records_end_close_to_the_place_of_their_cluster() {
+        let part = many().build();
+        let places = part.clusters.windows(2).enumerate();
+        let near = places.filter(|(cluster, ends)| {
+            let place = (cluster * CLUSTER_OCTETS) as u32;
+            assert!(ends[0] >= place || ends[0] == ends[1]);
+            ends[0] == ends[1]
+                || part.arena[..ends[1] as usize].iter().rev().skip_while(|octet| **octet == GAP).count()
+                    <= place as usize + REACHED * CLUSTER_OCTETS
+        });
+        let (near, clusters) = (near.count(), part.clusters.len() - 1);
+        assert!(near * 100 > clusters * 85, "{near} of {clusters}");
+    }
+
+    #[test]
+    fn without_room_for_gaps_every_name_is_found_all_the_same() {
+        for room in [0, 1, 1_000, 20_000] {
+            let mut builder = many();
+            builder.sort();
+            let filter = builder.filter();
+            let (clusters, arena) = builder.write_arena(builder.added.len() + room);
+            let gaps = arena.len() - builder.added.len();
+            assert_eq!(gaps, room);
+            let part = Part { rules: 10_000, has_root: false, keys: builder.keys, filter, clusters, arena };
+            let index = Index::of(part);
+            for (line, name) in many_names().iter().enumerate() {
+                assert_eq!(met(&index, &name.to_string()), [(line as u32, 2)]);
+            }
+        }
     }
 
     /// Names of a small alphabet, so that they meet.
@@ -532,6 +640,12 @@ mod tests {
             }
             let index = Index::of(builder.build());
             prop_assert_eq!(index.len(), rules.len());
+            let mut back = vec![];
+            index.parts[0].each(|name, rule| back.push((name.to_string(), rule.line, rule)));
+            back.sort_by_key(|(name, line, _)| (name.clone(), *line));
+            let mut added: Vec<_> = rules.iter().map(|(name, rule)| (name.to_string(), rule.line, *rule)).collect();
+            added.sort_by_key(|(name, line, _)| (name.clone(), *line));
+            prop_assert_eq!(back, added);
             for query in queries.iter().chain(rules.iter().map(|(name, _)| name)) {
                 let mut met = Vec::new();
                 index.meet(query, |id, labels| met.push((index.rule(id), labels)));

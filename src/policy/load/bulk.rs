@@ -332,7 +332,8 @@ impl Names {
 
     fn remade(&self, choices: &[Choice]) -> Self {
         let new: usize = choices.iter().map(|choice| choice.octets().len()).sum();
-        let mut builder = Builder::with_room(self.part.len(), self.part.octets() + new);
+        // A rule takes some six octets more than its line.
+        let mut builder = Builder::with_room(self.part.len(), self.part.octets() + new + new / 2);
         let mut moved: Vec<Option<SourceId>> = vec![None; self.held.len()];
         let mut held = Vec::with_capacity(choices.len());
         for (number, choice) in choices.iter().enumerate() {
