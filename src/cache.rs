@@ -30,9 +30,9 @@ pub const SHARDS: usize = 64;
 /// `[cache]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Bound on what the cache takes, all in, in octets; 0: nothing is kept. Default 64 MiB. A 64th, at most 12 MiB, is
+    /// Bound on what the cache takes, all in, in octets; 0: nothing is kept. Default 64 MiB. A 32nd, at most 12 MiB, is
     /// for copies of the answers asked for last; of the rest each of the [`SHARDS`] has its equal share, and no entry
-    /// takes more than an eighth of that, so from 41 MiB on every message fits.
+    /// takes more than an eighth of that, so from 42 MiB on every message fits.
     pub memory: u64,
     /// TTLs are raised to this. Default 0.
     pub ttl_min: Duration,
@@ -68,8 +68,8 @@ pub enum Found<'s> {
 /// The cache.
 #[derive(Debug)]
 pub struct Cache {
-    /// Asked before the shards. A question's copy changes under the lock of its shard only, so that it never says what has
-    /// been replaced there.
+    /// Asked before the shards. A question's copy is put there and forgotten under the lock of its shard only, so that it
+    /// never says what has been replaced there; another's may take its place at any time.
     recents: Recents,
     shards: [Lane; SHARDS],
     hasher: RandomState,

@@ -13,7 +13,7 @@ use super::entry::Entry;
 use super::stored::{Key, Stored};
 
 /// The share of the cache's memory that copies take is one in so many.
-const SHARE: usize = 64;
+const SHARE: usize = 32;
 
 /// The most copies there are, 12 MiB of them: more would not stay in a processor's caches.
 const PLACES_MAX: usize = 1 << 16;
@@ -188,7 +188,7 @@ mod tests {
     #[test]
     fn there_are_few_however_large_the_cache() {
         assert_eq!(size_of::<Place>(), 192, "three cache lines");
-        assert_eq!(Recents::within(64 << 20).places.len(), 5_461);
+        assert_eq!(Recents::within(64 << 20).places.len(), 10_922);
         assert_eq!(Recents::within(1 << 40).octets(), 12 << 20);
     }
 

@@ -428,6 +428,18 @@ fn what_is_asked_for_every_half_second_stays() {
 }
 
 #[test]
+fn from_42_mib_on_every_message_fits() {
+    let ask = Ask { qtype: Qtype(16), ..ask("a.example") };
+    for (memory, octets, fits) in [(42, 65_535, true), (41, 65_535, false), (41, 65_000, true)] {
+        let cache = cache_with(memory << 20, s(100));
+        let rest = Rr(Qtype(16), 60, vec![0; octets - 12 - "a.example".len() - 6 - 12]);
+        assert_eq!(ask.reply(Rcode::NOERROR, std::slice::from_ref(&rest), &[]).octets().len(), octets);
+        keep(&cache, &ask, &[rest], s(0));
+        assert_eq!(cache.entries() == 1, fits, "{octets} octets in {memory} MiB");
+    }
+}
+
+#[test]
 fn memory_bounds_replies_and_failures_together() {
     const MEMORY: u64 = 1 << 20;
     let cache = cache_with(MEMORY, s(100));
