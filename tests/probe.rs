@@ -159,7 +159,9 @@ fn a_wrong_answer_degrades_health_and_names_the_order_until_it_is_right() {
     let told = found("a complaint", || complaint(&server));
     assert!(told.contains("order it-3, over dot: a client inside is not blocked"), "{told}");
     assert!(!told.contains("it-1"), "{told}");
-    let wrong: Vec<_> = probes(&server, "it-3").into_iter().filter(|probe| probe["outcome"] == "wrong").collect();
+    // The ledger is written beside: its lines may come after the complaint.
+    let probes = wait_for_probes(&server, "it-3", 4);
+    let wrong: Vec<_> = probes.iter().filter(|probe| probe["outcome"] == "wrong").collect();
     assert!(wrong.iter().all(|probe| probe["transport"] == "dot" && probe["inside"] == true) && !wrong.is_empty());
     let certificate = CertificateDer::from_pem_file(server.folder().join("certs/server.pem")).unwrap();
     assert_ne!(wrong[0]["certificate"], Digest::of(&certificate).to_string().as_str(), "it was not our listener");
