@@ -69,7 +69,7 @@ pub enum Found<'s> {
 #[derive(Debug)]
 pub struct Cache {
     /// Asked before the shards. A question's copy is put there and forgotten under the lock of its shard only, so that it
-    /// never says what has been replaced there; another's may take its place at any time.
+    /// never says what has been replaced there; another's may take its place once its second is over.
     recents: Recents,
     shards: [Lane; SHARDS],
     hasher: RandomState,
