@@ -11,6 +11,7 @@
 
 use std::hash::{BuildHasher, Hasher};
 use std::hint::black_box;
+use std::iter;
 use std::sync::LazyLock;
 
 use ahash::RandomState;
@@ -70,15 +71,18 @@ impl Part {
 
     /// Calls `each` with every rule and its name; those of one name in the order in which they were added.
     pub fn each(&self, mut each: impl FnMut(&Name, Rule)) {
-        let mut at = 0;
+        let (mut at, mut wire) = (0, Vec::new());
         while at < self.arena.len() {
             if self.arena[at] == GAP {
                 at += 1;
                 continue;
             }
             let (bare, rules) = self.record(at);
+            wire.clear();
+            wire.extend_from_slice(bare);
+            wire.extend_from_slice(ROOT);
             // A name could be read before it was added.
-            let name = Name::parse(&[bare, ROOT].concat(), 0).map(|(name, _)| name);
+            let name = Name::parse(&wire, 0).map(|(name, _)| name);
             at = self.walk_rules(rules, |_, rule| name.iter().for_each(|name| each(name, rule)));
         }
     }
@@ -252,54 +256,73 @@ fn unpack(octets: &[u8]) -> Rule {
     Rule { source: SourceId(number(source) as u16), line: number(line), covers }
 }
 
+/// Into how many buckets names are parted while they are gathered. One of a million names' fits into a core's own caches,
+/// while it is sorted and while it is written; all names at once would be waited for name by name.
+const BUCKETS: usize = 256;
+
 /// Rules being gathered.
 #[derive(Default)]
 pub struct Builder {
     pub(super) keys: Keys,
+    /// By the upper bits of hashes: one after the other they are sorted by hash. None before the first rule.
+    buckets: Vec<Bucket>,
+    /// How many octets were added, in all buckets.
+    octets: usize,
+    /// The last ancestor at each depth: in a sorted list, neighbours have most of theirs in common.
+    latest: Vec<u64>,
+    left_out: usize,
+}
+
+/// Rules of names whose hashes begin alike.
+#[derive(Default)]
+struct Bucket {
     /// For each rule in the order of adding: a record of it alone.
     added: Vec<u8>,
     /// One for each rule.
     entries: Vec<Entry>,
     /// The hashes of names that have others below them; with repetitions.
     ancestors: Vec<u64>,
-    /// The last of `ancestors` at each depth: in a sorted list, neighbours have most of theirs in common.
-    latest: Vec<u64>,
-    left_out: usize,
 }
 
 /// A rule on its way.
 #[derive(Clone, Copy)]
 struct Entry {
     hash: u64,
-    /// Where its record stands in [`Builder::added`].
+    /// Where its record stands in [`Bucket::added`].
     place: u32,
     name_octets: u8,
     rule_octets: u8,
 }
 
 impl Builder {
-    /// One with room for about so many rules, of so many octets: what grows to tens of MiB is not to be moved again and
-    /// again beside those who answer.
+    /// One with room for about so many rules, of so many octets: what grows is moved again and again, beside those who
+    /// answer.
     pub(in crate::policy) fn with_room(rules: usize, octets: usize) -> Self {
-        Self { added: Vec::with_capacity(octets), entries: Vec::with_capacity(rules), ..Self::default() }
+        let bucket = || Bucket {
+            added: Vec::with_capacity(share(octets)),
+            entries: Vec::with_capacity(share(rules)),
+            ancestors: Vec::new(),
+        };
+        Self { buckets: iter::repeat_with(bucket).take(BUCKETS).collect(), ..Self::default() }
     }
 
     /// Adds a rule. The same name may be added any number of times, by the same source too.
     pub fn add(&mut self, name: &Name, rule: Rule) {
         let bare = bare(name.as_wire());
-        let place = self.added.len();
-        if place + 1 + bare.len() + PACKED_OCTETS_MAX > ARENA_OCTETS_MAX {
+        if self.octets + 1 + bare.len() + PACKED_OCTETS_MAX > ARENA_OCTETS_MAX {
             self.left_out += 1;
             return;
         }
         let (packed, rule_octets) = pack(rule);
         // None is cut: a name has at most 255 octets, and the check above.
         let (name_octets, rule_octets) = (bare.len() as u8, rule_octets as u8);
-        self.added.push(name_octets);
-        self.added.extend_from_slice(bare);
-        self.added.extend_from_slice(&packed[..usize::from(rule_octets)]);
         let hash = self.hash_noting_ancestors(name);
-        self.entries.push(Entry { hash, place: place as u32, name_octets, rule_octets });
+        let Bucket { added, entries, .. } = self.bucket(hash);
+        entries.push(Entry { hash, place: added.len() as u32, name_octets, rule_octets });
+        added.push(name_octets);
+        added.extend_from_slice(bare);
+        added.extend_from_slice(&packed[..usize::from(rule_octets)]);
+        self.octets += 1 + usize::from(name_octets) + usize::from(rule_octets);
     }
 
     /// How many rules were not taken for want of room, beyond some 35 million. A part without them must not be
@@ -315,9 +338,21 @@ impl Builder {
         self.sort();
         let filter = self.filter();
         let (clusters, arena) = self.write_arena(ARENA_OCTETS_MAX);
-        let is_root = |entry: &Entry| entry.hash == ROOT_HASH && entry.name(&self.added).is_empty();
-        let has_root = self.entries.iter().any(is_root);
-        Part { rules: self.entries.len(), has_root, keys: self.keys, filter, clusters, arena }
+        // Its hash is the least there is.
+        let is_root = |entry: &Entry| entry.hash == ROOT_HASH && entry.name_octets == 0;
+        let has_root = self.buckets.iter().take(1).flat_map(|bucket| &bucket.entries).any(is_root);
+        Part { rules: self.rules(), has_root, keys: self.keys, filter, clusters, arena }
+    }
+
+    fn bucket(&mut self, hash: u64) -> &mut Bucket {
+        if self.buckets.is_empty() {
+            self.buckets.resize_with(BUCKETS, Bucket::default);
+        }
+        &mut self.buckets[scaled(hash, BUCKETS)]
+    }
+
+    fn rules(&self) -> usize {
+        self.buckets.iter().map(|bucket| bucket.entries.len()).sum()
     }
 
     /// The hash of a name. Those of its ancestors are kept.
@@ -336,46 +371,64 @@ impl Builder {
             Some(latest) => *latest = hash,
             None => self.latest.push(hash),
         }
-        self.ancestors.push(hash);
+        self.bucket(hash).ancestors.push(hash);
     }
 
     /// Sorts names by hash, and brings the rules of a name together, in the order of adding.
     fn sort(&mut self) {
-        let added = &self.added;
-        self.entries.sort_unstable_by_key(|entry| (entry.hash, entry.place));
-        for same_hash in self.entries.chunk_by_mut(|a, b| a.hash == b.hash) {
-            same_hash.sort_by_key(|entry| entry.name(added));
+        for Bucket { added, entries, ancestors } in &mut self.buckets {
+            entries.sort_unstable_by_key(|entry| (entry.hash, entry.place));
+            for same_hash in entries.chunk_by_mut(|a, b| a.hash == b.hash) {
+                same_hash.sort_by_key(|entry| entry.name(added));
+            }
+            ancestors.sort_unstable();
+            ancestors.dedup();
         }
-        self.ancestors.sort_unstable();
-        self.ancestors.dedup();
     }
 
     fn filter(&self) -> Filter {
-        let mut filter = Filter::for_nodes(self.entries.len() + self.ancestors.len());
-        self.entries.iter().for_each(|entry| filter.add_ruled(entry.hash));
-        self.ancestors.iter().for_each(|hash| filter.add_inner(*hash));
+        let ancestors: usize = self.buckets.iter().map(|bucket| bucket.ancestors.len()).sum();
+        let mut filter = Filter::for_nodes(self.rules() + ancestors);
+        for Bucket { entries, ancestors, .. } in &self.buckets {
+            entries.iter().for_each(|entry| filter.add_ruled(entry.hash));
+            ancestors.iter().for_each(|hash| filter.add_inner(*hash));
+        }
         filter
     }
 
     /// Writes the records, and where each cluster of them begins. There are fewer gaps than there should be where the
     /// arena would become longer than `octets_max`, which is not below the octets of all that was added.
     fn write_arena(&self, octets_max: usize) -> (Box<[u32]>, Arena) {
-        let clusters_count = (self.records_octets() / FILLED * 100).div_ceil(CLUSTER_OCTETS).max(1);
+        let records_octets: usize = self.buckets.iter().map(Bucket::records_octets).sum();
+        let clusters_count = (records_octets / FILLED * 100).div_ceil(CLUSTER_OCTETS).max(1);
         let mut clusters = Vec::with_capacity(clusters_count + 1);
         let mut arena = Vec::with_capacity((clusters_count + OVERRUN_CLUSTERS) * CLUSTER_OCTETS);
         // Records take no more than what was added.
-        let mut room_for_gaps = octets_max - self.added.len();
-        for rules in self.entries.chunk_by(|a, b| a.hash == b.hash && a.name(&self.added) == b.name(&self.added)) {
+        let mut room_for_gaps = octets_max - self.octets;
+        for (bucket, rules) in self.buckets.iter().flat_map(Bucket::names) {
             let cluster = scaled(rules[0].hash, clusters_count);
             let gap = (cluster * CLUSTER_OCTETS).saturating_sub(arena.len()).min(room_for_gaps);
             room_for_gaps -= gap;
             arena.resize(arena.len() + gap, GAP);
             // All places are at most `octets_max`.
             clusters.resize(cluster + 1, arena.len() as u32);
-            self.write_record(&mut arena, rules);
+            bucket.write_record(&mut arena, rules);
         }
         clusters.resize(clusters_count + 1, arena.len() as u32);
         (clusters.into_boxed_slice(), Arena::new(arena))
+    }
+}
+
+/// A bucket's share of what there is, and a sixteenth more, which hardly any bucket of a million names outgrows.
+fn share(all: usize) -> usize {
+    all / BUCKETS + all / (16 * BUCKETS)
+}
+
+impl Bucket {
+    /// The rules of each name.
+    fn names(&self) -> impl Iterator<Item = (&Self, &[Entry])> {
+        let is_same = |a: &Entry, b: &Entry| a.hash == b.hash && a.name(&self.added) == b.name(&self.added);
+        self.entries.chunk_by(is_same).map(move |rules| (self, rules))
     }
 
     /// How many octets the records take. Of names with the same hash only the first is counted: it only says how many
@@ -412,7 +465,7 @@ impl Entry {
 
 impl std::fmt::Debug for Builder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Builder").field("rules", &self.entries.len()).finish_non_exhaustive()
+        f.debug_struct("Builder").field("rules", &self.rules()).finish_non_exhaustive()
     }
 }
 
@@ -592,9 +645,9 @@ mod tests {
             let mut builder = many();
             builder.sort();
             let filter = builder.filter();
-            let (clusters, arena) = builder.write_arena(builder.added.len() + room);
+            let (clusters, arena) = builder.write_arena(builder.octets + room);
             // Each name has one rule, so that records take all that was added.
-            let gaps = arena.len() - builder.added.len();
+            let gaps = arena.len() - builder.octets;
             assert_eq!(gaps, room);
             let part = Part { rules: 10_000, has_root: false, keys: builder.keys, filter, clusters, arena };
             let index = Index::of(part);
