@@ -193,24 +193,33 @@ impl Name {
         if text.len() + 2 > NAME_OCTETS_MAX {
             return Err(NameError::NameTooLong);
         }
-        let mut len = 0;
         self.labels = 0;
-        for label in text.split(|octet| *octet == b'.') {
-            let length = match label.len() {
-                0 => return Err(NameError::EmptyLabel),
-                length @ 1..=63 => length as u8,
-                _ => return Err(NameError::LabelTooLong),
-            };
-            self.offsets[usize::from(self.labels)] = len as u8;
-            self.labels += 1;
-            self.octets[len] = length;
-            self.octets[len + 1..][..label.len()].copy_from_slice(label);
-            len += 1 + label.len();
+        // The length of a label stands where the dot before it is written.
+        let mut start = 0;
+        for (at, octet) in (1..).zip(text) {
+            if *octet == b'.' {
+                self.end_label(start, at)?;
+                start = at;
+            } else {
+                self.octets[at] = octet.to_ascii_lowercase();
+            }
         }
-        // Lengths of labels are below every letter.
-        self.octets[..len].make_ascii_lowercase();
-        self.octets[len] = 0;
-        self.len = (len + 1) as u8;
+        let root = 1 + text.len();
+        self.end_label(start, root)?;
+        self.octets[root] = 0;
+        self.len = (root + 1) as u8;
+        Ok(())
+    }
+
+    /// Notes a label whose length octet stands at `start`, and that ends before `end`.
+    fn end_label(&mut self, start: usize, end: usize) -> Result<(), NameError> {
+        self.octets[start] = match end - start - 1 {
+            0 => return Err(NameError::EmptyLabel),
+            length @ 1..=63 => length as u8,
+            _ => return Err(NameError::LabelTooLong),
+        };
+        self.offsets[usize::from(self.labels)] = start as u8;
+        self.labels += 1;
         Ok(())
     }
 
@@ -460,7 +469,9 @@ mod tests {
     #[test]
     fn a_rewritten_name_is_as_if_it_were_new() {
         let mut reused = name("quite.another.and.longer.name");
-        for text in ["www.Example.ORG", "a", "_b.x-1.example", &"a.".repeat(126), &"b".repeat(63)] {
+        // A length that is the octet of a dot.
+        let dotted = format!("{0}.{0}.example", "c".repeat(46));
+        for text in ["www.Example.ORG", "a", "_b.x-1.example", &"a.".repeat(126), &"b".repeat(63), &dotted] {
             let text = text.strip_suffix('.').unwrap_or(text);
             reused.rewrite(text.as_bytes()).unwrap();
             assert_eq!(reused, name(text));

@@ -23,8 +23,8 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
+use bytes::Bytes;
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -198,7 +198,7 @@ pub struct LoadedList {
     pub settings: ListSettings,
     /// The octets read: the file's, or those of the last good copy; empty where the file has not changed since the load
     /// before and nothing was read.
-    pub octets: Arc<[u8]>,
+    pub octets: Bytes,
     /// Why the file as it is now does not count.
     pub pending: Vec<Mistake>,
     /// What was made of it.

@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::ListSettings;
 use super::print::Print;
 use crate::digest::Digest;
@@ -172,6 +174,14 @@ impl Wanted {
         self.sha256.is_none_or(|sha256| sha256 == digest)
     }
 
+    /// Whether these octets may be carried out; their digest where they may not. It is made only where one is asked for.
+    pub(super) fn takes_octets(&self, octets: &[u8]) -> Result<(), Digest> {
+        match self.sha256.map(|_| Digest::of(octets)) {
+            Some(other) if !self.takes(other) => Err(other),
+            _ => Ok(()),
+        }
+    }
+
     /// A mistake about the whole file, told where an operator has to look: an order's list is told where the order
     /// names it.
     pub(super) fn mistake(&self, what: &str) -> Mistake {
@@ -276,15 +286,15 @@ pub(super) enum Content {
     /// So they are, and the file is another now, which is read elsewhere.
     Standing(usize),
     /// They are to be read from these octets.
-    Octets(Arc<[u8]>),
+    Octets(Bytes),
 }
 
 impl Choice {
     /// What was read for it just now.
-    pub(super) fn octets(&self) -> Arc<[u8]> {
+    pub(super) fn octets(&self) -> Bytes {
         match &self.content {
-            Content::Compiled(_) | Content::Standing(_) => Arc::default(),
-            Content::Octets(octets) => Arc::clone(octets),
+            Content::Compiled(_) | Content::Standing(_) => Bytes::new(),
+            Content::Octets(octets) => octets.clone(),
         }
     }
 }
@@ -347,11 +357,14 @@ impl Names {
                 Content::Octets(octets) => read(source, choice, octets, &mut builder),
             });
         }
-        self.part.each(|name, rule| {
-            if let Some(source) = moved[usize::from(rule.source.0)] {
-                builder.add(name, Rule { source, ..rule });
-            }
-        });
+        // Where no list stays, the names that are compiled need not be gone through.
+        if moved.iter().any(Option::is_some) {
+            self.part.each(|name, rule| {
+                if let Some(source) = moved[usize::from(rule.source.0)] {
+                    builder.add(name, Rule { source, ..rule });
+                }
+            });
+        }
         let left_out = builder.left_out();
         Self { part: Arc::new(builder.build()), held: held.into(), left_out }
     }

@@ -55,12 +55,19 @@ impl Copies {
 
     /// Keeps a copy in place of the one there may be.
     pub(super) fn keep(&mut self, key: &OsStr, octets: &[u8]) {
-        if self.folder.is_none() || self.read(key, octets.len() as u64).is_some_and(|copy| copy == octets) {
+        if self.folder.is_none() || self.holds(key, octets) {
             return;
         }
         let kept = self.path(key).ok_or(io::ErrorKind::InvalidFilename.into()).and_then(|path| replace(&path, octets));
         self.is_unsynced |= kept.is_ok();
         self.note(key, kept);
+    }
+
+    /// Whether the copy under a key is these octets; it is read only where it is as long.
+    fn holds(&self, key: &OsStr, octets: &[u8]) -> bool {
+        let length = octets.len() as u64;
+        let is_as_long = self.path(key).and_then(|path| path.metadata().ok()).is_some_and(|copy| copy.len() == length);
+        is_as_long && self.read(key, length).is_some_and(|copy| copy == octets)
     }
 
     /// Removes the copy that there may be.
@@ -232,7 +239,7 @@ mod tests {
         let mut copies = Copies::within(Some(state.path()), "orders");
         let key = OsStr::new("a.toml");
         assert_eq!(copies.read(key, 100), None);
-        for octets in [&b"one"[..], b"a longer one", b"2", b"2"] {
+        for octets in [&b"one"[..], b"a longer one", b"2", b"2", b"3"] {
             copies.keep(key, octets);
             assert_eq!(copies.read(key, 100).unwrap(), octets);
         }

@@ -4,13 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+
+use bytes::Bytes;
 
 use super::bulk::{Bulk, Choice, Content, Names, Wanted};
 use super::copies::Copies;
 use super::print::Print;
 use super::{Fate, ListSettings, LoadedList, LoadedOrder, Report, read_file};
-use crate::digest::Digest;
 use crate::mistake::Mistake;
 use crate::policy::list;
 use crate::policy::order::Order;
@@ -37,7 +37,7 @@ pub(super) struct Desk<'a> {
     copies: Copies,
     /// Each file as it was when it was first looked at, which was before it was read.
     prints: HashMap<PathBuf, Option<Print>>,
-    read: HashMap<PathBuf, Result<Arc<[u8]>, String>>,
+    read: HashMap<PathBuf, Result<Bytes, String>>,
     /// The files of list targets that were looked at.
     looked_at: BTreeSet<PathBuf>,
     /// See [`super::Before::lists_stand`].
@@ -224,15 +224,12 @@ impl<'a> Desk<'a> {
     }
 
     /// The file, if it may be carried out.
-    fn good(&mut self, wanted: &Wanted, empty: &str) -> Result<Arc<[u8]>, Mistake> {
+    fn good(&mut self, wanted: &Wanted, empty: &str) -> Result<Bytes, Mistake> {
         let octets = self.octets(&wanted.file).map_err(|what| wanted.unreadable(&what))?;
         if let Some(what) = list::why_no_list(&octets) {
             return Err(wanted.mistake(what));
         }
-        let digest = Digest::of(&octets);
-        if !wanted.takes(digest) {
-            return Err(wanted.other_octets(digest));
-        }
+        wanted.takes_octets(&octets).map_err(|other| wanted.other_octets(other))?;
         if list::has_rule(wanted.format, &octets) { Ok(octets) } else { Err(wanted.mistake(empty)) }
     }
 
@@ -243,7 +240,7 @@ impl<'a> Desk<'a> {
             return Some(Content::Compiled(number));
         }
         let copy = self.copies.read(&wanted.key, LIST_OCTETS_MAX)?;
-        let is_good = wanted.takes(Digest::of(&copy)) && list::has_rule(wanted.format, &copy);
+        let is_good = wanted.takes_octets(&copy).is_ok() && list::has_rule(wanted.format, &copy);
         is_good.then(|| Content::Octets(copy.into()))
     }
 
@@ -254,12 +251,14 @@ impl<'a> Desk<'a> {
         *self.prints.entry(file.to_owned()).or_insert_with(|| Print::of(file))
     }
 
-    fn octets(&mut self, file: &Path) -> Result<Arc<[u8]>, String> {
+    fn octets(&mut self, file: &Path) -> Result<Bytes, String> {
         if let Some(octets) = self.read.get(file) {
             return octets.clone();
         }
-        let octets: Result<Arc<[u8]>, String> = match self.in_hand {
-            Some(files) => files.get(file).map(|octets| octets.as_slice().into()).ok_or("is not there".to_owned()),
+        let octets: Result<Bytes, String> = match self.in_hand {
+            Some(files) => {
+                files.get(file).map(|octets| Bytes::copy_from_slice(octets)).ok_or("is not there".to_owned())
+            }
             None => read_file(file, LIST_OCTETS_MAX).map(Into::into),
         };
         self.read.insert(file.to_owned(), octets.clone());

@@ -1,6 +1,7 @@
 //! The loader on a machine of folders that clean themselves up.
 
 use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::sync::Arc;
 
 use tempfile::TempDir;
 
@@ -763,12 +764,17 @@ fn lists_that_have_not_changed_are_neither_read_nor_compiled_again() {
     let lines = ["mine.example", "more.example", "two.example"].map(|text| blocked(&fourth, text).unwrap().1);
     assert_eq!(lines, [1, 1, 1]);
     assert_eq!((fourth.lists[0].octets.len(), fourth.lists[1].octets.len()), (0, 12), "the one that is new");
+    machine.write("lists/more.txt", "other.example\nmore.example");
+    let fifth = machine.load_after(&fourth);
+    assert_eq!((fifth.lists[0].octets.len(), fifth.lists[1].octets.len()), (0, 26), "the one that has changed");
+    let lines = ["mine.example", "more.example", "two.example"].map(|text| blocked(&fifth, text).unwrap().1);
+    assert_eq!(lines, [1, 2, 1], "the other stays");
     machine.settings.lists.remove(0);
     machine.remove("orders/a.toml");
-    let fifth = machine.load_after(&fourth);
-    assert_eq!(same(&fifth, &fourth), (true, true));
-    for (text, line) in [("mine.example", None), ("more.example", Some(1)), ("two.example", None)] {
-        assert_eq!(blocked(&fifth, text).map(|(_, line)| line), line, "{text}");
+    let sixth = machine.load_after(&fifth);
+    assert_eq!(same(&sixth, &fifth), (true, true));
+    for (text, line) in [("mine.example", None), ("more.example", Some(2)), ("two.example", None)] {
+        assert_eq!(blocked(&sixth, text).map(|(_, line)| line), line, "{text}");
     }
 }
 
