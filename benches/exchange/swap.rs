@@ -16,10 +16,14 @@ use super::series::Series;
 use super::{Failure, check};
 
 /// How often.
-const SWAPS: usize = 5;
+const SWAPS: usize = 9;
 
-/// The generator asks for so long, and the list changes at the half.
+/// The generator asks for so long.
 const PLAN: Plan = Plan { rounds: SWAPS, seconds: 12.0 };
+
+/// When the list changes, in seconds: about the half, and so far into a second that it does not seem to touch the one
+/// before.
+const CHANGE: f64 = PLAN.seconds / 2.0 + 0.4;
 
 /// How long a change may take to be in force: lists are read by a thread that stands back, and is left 1.5 % of a core
 /// where all are busy. Only a change that is in force while the generator still asks is measured.
@@ -81,10 +85,11 @@ async fn change(bed: &Bed, product: &Product, number: usize) -> Result<[Instant;
     let before = generation().await?;
     let (mut from, mut until) = (None, None);
     while until.is_none() || begun.elapsed().as_secs_f64() < PLAN.seconds {
-        sleep(LOOK).await;
+        let left = Duration::from_secs_f64(CHANGE).saturating_sub(begun.elapsed());
+        sleep(if from.is_none() { LOOK.min(left) } else { LOOK }).await;
         let now = generation().await?;
         match from {
-            None if begun.elapsed().as_secs_f64() >= PLAN.seconds / 2.0 => {
+            None if begun.elapsed().as_secs_f64() >= CHANGE => {
                 fs::rename(&next, &list)?;
                 from = Some(Instant::now());
             }
