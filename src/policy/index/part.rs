@@ -340,7 +340,7 @@ impl Builder {
         let (clusters, arena) = self.write_arena(ARENA_OCTETS_MAX);
         // Its hash is the least there is.
         let is_root = |entry: &Entry| entry.hash == ROOT_HASH && entry.name_octets == 0;
-        let has_root = self.buckets.iter().take(1).flat_map(|bucket| &bucket.entries).any(is_root);
+        let has_root = self.buckets.first().is_some_and(|first| first.entries.iter().any(is_root));
         Part { rules: self.rules(), has_root, keys: self.keys, filter, clusters, arena }
     }
 

@@ -174,14 +174,6 @@ impl Wanted {
         self.sha256.is_none_or(|sha256| sha256 == digest)
     }
 
-    /// Whether these octets may be carried out; their digest where they may not. It is made only where one is asked for.
-    pub(super) fn takes_octets(&self, octets: &[u8]) -> Result<(), Digest> {
-        match self.sha256.map(|_| Digest::of(octets)) {
-            Some(other) if !self.takes(other) => Err(other),
-            _ => Ok(()),
-        }
-    }
-
     /// A mistake about the whole file, told where an operator has to look: an order's list is told where the order
     /// names it.
     pub(super) fn mistake(&self, what: &str) -> Mistake {
@@ -285,8 +277,8 @@ pub(super) enum Content {
     Compiled(usize),
     /// So they are, and the file is another now, which is read elsewhere.
     Standing(usize),
-    /// They are to be read from these octets.
-    Octets(Bytes),
+    /// They are to be read from these octets, of this digest.
+    Octets(Bytes, Digest),
 }
 
 impl Choice {
@@ -294,7 +286,7 @@ impl Choice {
     pub(super) fn octets(&self) -> Bytes {
         match &self.content {
             Content::Compiled(_) | Content::Standing(_) => Bytes::new(),
-            Content::Octets(octets) => octets.clone(),
+            Content::Octets(octets, _) => octets.clone(),
         }
     }
 }
@@ -334,7 +326,7 @@ impl Names {
         for choice in choices {
             match choice.content {
                 Content::Compiled(number) | Content::Standing(number) => held[number] = self.kept(number, choice),
-                Content::Octets(_) => return self.remade(choices),
+                Content::Octets(..) => return self.remade(choices),
             }
         }
         Self { held: held.into(), ..self.clone() }
@@ -354,7 +346,7 @@ impl Names {
                     moved[*old] = Some(source);
                     Held { source, ..self.kept(*old, choice) }
                 }
-                Content::Octets(octets) => read(source, choice, octets, &mut builder),
+                Content::Octets(octets, digest) => read(source, choice, octets, *digest, &mut builder),
             });
         }
         // Where no list stays, the names that are compiled need not be gone through.
@@ -376,7 +368,7 @@ impl Names {
 }
 
 /// Reads a list into a part of the index.
-fn read(source: SourceId, choice: &Choice, octets: &[u8], builder: &mut Builder) -> Held {
+fn read(source: SourceId, choice: &Choice, octets: &[u8], digest: Digest, builder: &mut Builder) -> Held {
     let Choice { wanted, print, pending, .. } = choice;
     let mut rules = 0;
     let mut faults = Faults::default();
@@ -396,6 +388,5 @@ fn read(source: SourceId, choice: &Choice, octets: &[u8], builder: &mut Builder)
         }
     };
     list::read(wanted.format, octets, rule, fault);
-    let digest = Digest::of(octets);
     Held { source, rules, sample, digest, wanted: wanted.clone(), print: *print, pending: pending.clone(), faults }
 }

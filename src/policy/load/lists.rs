@@ -11,6 +11,7 @@ use super::bulk::{Bulk, Choice, Content, Names, Wanted};
 use super::copies::Copies;
 use super::print::Print;
 use super::{Fate, ListSettings, LoadedList, LoadedOrder, Report, read_file};
+use crate::digest::Digest;
 use crate::mistake::Mistake;
 use crate::policy::list;
 use crate::policy::order::Order;
@@ -161,7 +162,7 @@ impl<'a> Desk<'a> {
         report.warnings.extend(held.warnings());
         if choice.pending.is_empty() && held.rules > 0 {
             match &choice.content {
-                Content::Octets(octets) => self.copies.keep(&choice.wanted.key, octets),
+                Content::Octets(octets, _) => self.copies.keep(&choice.wanted.key, octets),
                 // The state folder was emptied, or could not be written to.
                 Content::Compiled(_) if !self.copies.has(&choice.wanted.key) => {
                     if let Ok(octets) = self.octets(&choice.wanted.file) {
@@ -190,7 +191,8 @@ impl<'a> Desk<'a> {
             Err(mistakes) if mistakes.iter().all(|mistake| mistake.what == EMPTIED) => {
                 let octets = self.octets(&wanted.file).unwrap_or_default();
                 let print = self.print(&wanted.file);
-                Ok(Choice { wanted, print, pending: Vec::new(), content: Content::Octets(octets) })
+                let digest = Digest::of(&octets);
+                Ok(Choice { wanted, print, pending: Vec::new(), content: Content::Octets(octets, digest) })
             }
             choice => choice,
         }
@@ -212,9 +214,7 @@ impl<'a> Desk<'a> {
             return Ok(Choice { wanted, print, pending, content: Content::Compiled(number) });
         }
         let mistake = match self.good(&wanted, empty) {
-            Ok(octets) => {
-                return Ok(Choice { wanted, print, pending: Vec::new(), content: Content::Octets(octets) });
-            }
+            Ok(content) => return Ok(Choice { wanted, print, pending: Vec::new(), content }),
             Err(mistake) => mistake,
         };
         match self.last_good(names, &wanted) {
@@ -224,13 +224,17 @@ impl<'a> Desk<'a> {
     }
 
     /// The file, if it may be carried out.
-    fn good(&mut self, wanted: &Wanted, empty: &str) -> Result<Bytes, Mistake> {
+    fn good(&mut self, wanted: &Wanted, empty: &str) -> Result<Content, Mistake> {
         let octets = self.octets(&wanted.file).map_err(|what| wanted.unreadable(&what))?;
         if let Some(what) = list::why_no_list(&octets) {
             return Err(wanted.mistake(what));
         }
-        wanted.takes_octets(&octets).map_err(|other| wanted.other_octets(other))?;
-        if list::has_rule(wanted.format, &octets) { Ok(octets) } else { Err(wanted.mistake(empty)) }
+        let digest = Digest::of(&octets);
+        if !wanted.takes(digest) {
+            return Err(wanted.other_octets(digest));
+        }
+        let has_rule = list::has_rule(wanted.format, &octets);
+        if has_rule { Ok(Content::Octets(octets, digest)) } else { Err(wanted.mistake(empty)) }
     }
 
     /// What was good before: the names that are compiled, which are never older than the copy on disk.
@@ -240,8 +244,9 @@ impl<'a> Desk<'a> {
             return Some(Content::Compiled(number));
         }
         let copy = self.copies.read(&wanted.key, LIST_OCTETS_MAX)?;
-        let is_good = wanted.takes_octets(&copy).is_ok() && list::has_rule(wanted.format, &copy);
-        is_good.then(|| Content::Octets(copy.into()))
+        let digest = Digest::of(&copy);
+        let is_good = wanted.takes(digest) && list::has_rule(wanted.format, &copy);
+        is_good.then(|| Content::Octets(copy.into(), digest))
     }
 
     fn print(&mut self, file: &Path) -> Option<Print> {
